@@ -1,0 +1,138 @@
+"""The denoiser: a network that knows nothing of diffusion, and the settings that make it a model.
+
+    c_in x_t, clock(t), conditions -> network -> y = a x0 + b eps -> solve -> (x0, eps)
+
+c_in = 1/sqrt(alpha^2 sd^2 + sigma^2) gives the network unit variance at every t: 1 on variance-preserving paths with
+sd = 1, and Karras et al.'s (2022, eq. 7) on EDM's.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import conditioning, nets, paths, predictions
+from .errors import PellucidError, unknown
+from .paths import Path, carry
+from .predictions import Prediction, solve
+from .types import Batch, Cond, Denoised, Model, Times, Wrapper, along
+
+CLOCKS = ("time", "lam", "edm", "index")
+
+
+def tick(clock: str, path: Path, t: Times) -> Times:
+    """What the network hears: 1000 t, lam (within +-20), EDM's -lam/4, or the index N t - 1 of a table."""
+    match clock:
+        case "time":
+            return 1000 * t
+        case "lam":
+            return path.lam(t).clamp(-20, 20)
+        case "edm":
+            return -path.lam(t).clamp(-20, 20) / 4
+        case "index":
+            return getattr(path, "n", 1000) * t - 1
+    raise unknown("clock", clock, CLOCKS)
+
+
+class Denoiser(nn.Module):
+    """A network with its path, prediction, conditioner and clock. All settings are in `config()`."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        path: Path | str = "cosine",
+        prediction: Prediction | str = "v",
+        conditioner: nn.Module | None = None,
+        data_std: float = 1.0,
+        clock: str = "time",
+    ) -> None:
+        super().__init__()
+        if not data_std > 0:
+            raise PellucidError(f"data_std is {data_std}; expected a positive number, the data's standard deviation.")
+        if clock not in CLOCKS:
+            raise unknown("clock", clock, CLOCKS)
+        self.net = net
+        self.conditioner = conditioner if conditioner is not None else conditioning.registry.make("none")
+        self.path = paths.registry.make(path) if isinstance(path, str) else path
+        self.prediction = predictions.registry.make(prediction) if isinstance(prediction, str) else prediction
+        self.data_std = data_std
+        self.clock = clock
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return tuple(self.net.shape)  # type: ignore[arg-type]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the network."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return next(self.parameters()).device
+
+    def predict(self, x: Batch, t: Times, cond: Cond | None = None) -> Batch:
+        """The network's own answer y at x_t."""
+        scale = 1 / torch.hypot(self.path.alpha(t) * self.data_std, self.path.sigma(t))
+        clock = tick(self.clock, self.path, t).to(x.device, x.dtype)
+        return self.net(along(scale, x) * x, clock, self.conditioner(cond, len(x), x.device, x.dtype))
+
+    def forward(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
+        """The pair (x0, eps) at x_t; x [b, *shape], t [b] float64."""
+        return solve(self.prediction, self.path, x, self.predict(x, t, cond), t)
+
+    def config(self) -> dict[str, Any]:
+        """Everything but the weights, as plain data: `from_config` builds the same model."""
+        return {
+            "shape": list(self.shape),
+            "net": nets.registry.describe(self.net),
+            "conditioner": conditioning.registry.describe(self.conditioner),
+            "path": paths.registry.describe(self.path),
+            "prediction": predictions.registry.describe(self.prediction),
+            "data_std": self.data_std,
+            "clock": self.clock,
+        }
+
+    @staticmethod
+    def from_config(config: dict[str, Any], seed: int = 0) -> "Denoiser":
+        """The model that `config()` describes, with fresh weights drawn from `seed`."""
+        with seeded(seed):
+            conditioner = conditioning.registry.make(config["conditioner"])
+            net = nets.registry.make(config["net"], tuple(config["shape"]), conditioner.width)
+        return Denoiser(
+            net,
+            paths.registry.make(config["path"]),
+            predictions.registry.make(config["prediction"]),
+            conditioner,
+            config["data_std"],
+            config["clock"],
+        )
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Weights drawn inside come from `seed`; the caller's random state is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+class Repath(Wrapper):
+    """`model`, trained on its own path, as a model of another: x is rescaled and t renamed (identity 6)."""
+
+    def __init__(self, model: Model, path: Path) -> None:
+        super().__init__(model)
+        self._path = path
+
+    @property
+    def path(self) -> Path:
+        """The path on which this model is asked."""
+        return self._path
+
+    def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
+        return self.model(*carry(x, t, self._path, self.model.path), cond)
+

@@ -1,0 +1,16 @@
+"""What a user can do wrong, said in one sentence: what was got, what was expected, what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PellucidError(ValueError):
+    """A mistake at the door. Its text is one sentence; the command prints it alone and exits with code 2."""
+
+
+def unknown(what: str, got: object, known: Iterable[str]) -> PellucidError:
+    """The error for a name that is not in `known`: the nearest match if there is one, else all names."""
+    names = sorted(known)
+    near = get_close_matches(str(got).lower(), names, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(names)}."
+    return PellucidError(f"unknown {what} {str(got)!r}; {hint}")

@@ -1,0 +1,192 @@
+"""Sampling: the loop.
+
+    x ~ sigma(t_0) eps;   for each pair of times t > s of the grid:  state = sampler.step(denoise, state, s, noise)
+
+Sample `first + i` of a seed is the same picture at any batch size: its noise is keyed by (seed, index, step).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import grids, samplers
+from .denoiser import Repath
+from .errors import PellucidError
+from .grids import Grid
+from .guidance import CFG
+from .noise import START, normal
+from .paths import Path
+from .paths import registry as paths
+from .samplers import Sampler
+from .types import Batch, Bound, Denoise, Denoised, Model, State, Times, along
+
+Guidance = Callable[[Model], Model]
+
+
+class Step(NamedTuple):
+    """One point of a trajectory: x at time t, and the x0 the model saw from there (none at the end)."""
+
+    t: float
+    x: Batch
+    x0: Batch | None
+
+
+class Plan(NamedTuple):
+    """How to sample: everything but the model, the conditions and the seed."""
+
+    sampler: Sampler
+    times: Times
+
+    @staticmethod
+    def make(path: Path, sampler: Sampler | str, steps: int, grid: Grid | str) -> "Plan":
+        """A plan from names or objects."""
+        if isinstance(sampler, str):
+            sampler = samplers.registry.make(sampler)
+        if isinstance(grid, str):
+            grid = grids.registry.make(grid)
+        return Plan(sampler, grid(path, steps))
+
+
+def with_eta(sampler: Sampler | str, eta: float) -> Sampler:
+    """`sampler` with its eta set; a sentence if it has none."""
+    if isinstance(sampler, str):
+        sampler = samplers.registry.make(sampler)
+    if not hasattr(sampler, "eta"):
+        name = samplers.registry.describe(sampler)["name"]
+        raise PellucidError(f"eta is {eta}, but sampler {name!r} has no eta; take ddim, or leave eta out.")
+    return replace(sampler, eta=eta)
+
+
+def start(seed: int, index: Tensor, path: Path, t: float, model: Model) -> Batch:
+    """The noise in which sampling starts: sigma(t) eps, [b, *shape]."""
+    times = torch.full((len(index),), t, dtype=torch.float64)
+    eps = normal(seed, index, 0, model.shape, stream=START, dtype=model.dtype).to(model.device)
+    return along(path.sigma(times), eps) * eps
+
+
+def walk(denoise: Denoise, plan: Plan, state: State, seed: int, index: Tensor) -> Iterator[State]:
+    """The state after each step of the plan; `index` [b] numbers the samples."""
+    x = state.x
+    for i, s in enumerate(plan.times[1:].tolist()):
+
+        def noise(draw: int, i: int = i) -> Batch:
+            z = normal(seed, index, i, tuple(x.shape[1:]), stream=1 + draw, dtype=x.dtype)
+            return z.to(x.device)
+
+        state = plan.sampler.step(denoise, state, torch.full_like(state.t, s), noise)
+        yield state
+
+
+@torch.no_grad()
+def sample(
+    model: Model,
+    n: int,
+    *,
+    sampler: Sampler | str = "dpmpp-2m",
+    steps: int = 20,
+    grid: Grid | str = "karras",
+    seed: int = 0,
+    first: int = 0,
+    cond: Mapping[str, Tensor | int] | None = None,
+    guidance: Guidance | float | None = None,
+    batch: int = 64,
+    exact: bool = False,
+    path: Path | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Batch:
+    """Draw samples first ... first + n - 1 of `seed`: [n, *shape] in model units.
+
+    cond: a tensor [n] or one value for each condition, such as {"label": 3}.
+    guidance: a scale (classifier-free: 1 conditional, 0 unconditional), or any guidance, such as CFG(2, rescale=0.7).
+    exact: each sample is computed alone, so that it is bit-equal whatever the batch; without it, to about 1e-6.
+    path: sample on another path than the model was trained on.
+    progress: called with (samples finished, n).
+    """
+    if n < 1 or batch < 1:
+        raise PellucidError(f"n is {n} and batch is {batch}; expected whole numbers, 1 or more.")
+    model, conditions = prepare(model, n, cond, guidance, path)
+    plan = Plan.make(model.path, sampler, steps, grid)
+    size, out = 1 if exact else batch, []
+    for low in range(0, n, size):
+        index = torch.arange(first + low, first + min(low + size, n))
+        part = {name: value[low : low + size] for name, value in conditions.items()}
+        for state in walk(Bound(model, part), plan, _begin(model, plan, seed, index), seed, index):
+            pass
+        out.append(state.x)
+        if progress:
+            progress(min(low + size, n), n)
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def trajectory(
+    model: Model,
+    n: int,
+    *,
+    sampler: Sampler | str = "dpmpp-2m",
+    steps: int = 20,
+    grid: Grid | str = "karras",
+    seed: int = 0,
+    first: int = 0,
+    cond: Mapping[str, Tensor | int] | None = None,
+    guidance: Guidance | float | None = None,
+    path: Path | str | None = None,
+) -> list[Step]:
+    """The way from noise to data of `sample` with the same arguments: steps + 1 points, the first one noise."""
+    model, conditions = prepare(model, n, cond, guidance, path)
+    plan = Plan.make(model.path, sampler, steps, grid)
+    index = torch.arange(first, first + n)
+    heard = _Witness(Bound(model, conditions))
+    state = _begin(model, plan, seed, index)
+    points, times = [state.x], plan.times.tolist()
+    for state in walk(heard, plan, state, seed, index):
+        points.append(state.x)
+    seen = [heard.seen[t] for t in times[:-1]]
+    return [Step(t, x, x0) for t, x, x0 in zip(times, points, [*seen, None], strict=True)]
+
+
+class _Witness:
+    """A Denoise that remembers the x0 it gave at each time it was first asked after the last one."""
+
+    def __init__(self, denoise: Denoise) -> None:
+        self.denoise, self.seen = denoise, dict[float, Batch]()
+
+    @property
+    def path(self) -> Path:
+        return self.denoise.path
+
+    def __call__(self, x: Batch, t: Times) -> Denoised:
+        d = self.denoise(x, t)
+        self.seen[float(t[0])] = d.x0
+        return d
+
+
+def prepare(
+    model: Model,
+    n: int,
+    cond: Mapping[str, Tensor | int] | None,
+    guidance: Guidance | float | None,
+    path: Path | str | None,
+) -> tuple[Model, dict[str, Tensor]]:
+    """The model with path and guidance around it, and its conditions as tensors that lead with n."""
+    if path is not None:
+        model = Repath(model, paths.make(path) if isinstance(path, str) else path)
+    if guidance is not None:
+        model = (CFG(guidance) if isinstance(guidance, int | float) else guidance)(model)
+    conditions: dict[str, Tensor] = {}
+    for name, value in (cond or {}).items():
+        tensor = torch.as_tensor(value)
+        conditions[name] = (tensor.expand(n) if tensor.dim() == 0 else tensor).to(model.device)
+        if len(conditions[name]) != n:
+            raise PellucidError(f"condition {name!r} has {len(tensor)} values for {n} samples; give one, or one for each.")
+    return model, conditions
+
+
+def _begin(model: Model, plan: Plan, seed: int, index: Tensor) -> State:
+    t = float(plan.times[0])
+    times = torch.full((len(index),), t, dtype=torch.float64)
+    return plan.sampler.init(start(seed, index, model.path, t, model), times)
+
