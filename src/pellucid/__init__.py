@@ -1,6 +1,6 @@
 """pellucid: diffusion models, one equation, end to end.
 
-    x_t = alpha(t) x0 + sigma(t) eps
+x_t = alpha(t) x0 + sigma(t) eps
 """
 
 import importlib
@@ -19,10 +19,11 @@ _HOMES = {
     "train": "training",
     "load": "checkpoint",
 }
-_ROOMS = (
-    "checkpoint conditioning config data denoiser ema errors explain grids guidance metrics nets noise objective oracle "
-    "paths pictures predictions registry samplers sampling training types"
-).split()
+_ROOMS = {
+    *("checkpoint", "conditioning", "config", "data", "denoiser", "ema", "errors", "explain", "grids", "guidance"),
+    *("metrics", "nets", "noise", "objective", "oracle", "paths", "pictures", "predictions", "registry", "samplers"),
+    *("sampling", "training", "types"),
+}
 
 __all__ = [*_HOMES, *_ROOMS]
 

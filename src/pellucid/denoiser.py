@@ -55,8 +55,8 @@ class Denoiser(nn.Module):
             raise unknown("clock", clock, CLOCKS)
         self.net = net
         self.conditioner = conditioner if conditioner is not None else conditioning.registry.make("none")
-        self.path = paths.registry.make(path) if isinstance(path, str) else path
-        self.prediction = predictions.registry.make(prediction) if isinstance(prediction, str) else prediction
+        self.path = paths.registry.resolve(path)
+        self.prediction = predictions.registry.resolve(prediction)
         self.data_std = data_std
         self.clock = clock
 
@@ -135,4 +135,3 @@ class Repath(Wrapper):
 
     def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
         return self.model(*carry(x, t, self._path, self.model.path), cond)
-

@@ -16,13 +16,13 @@ from .paths import Path
 from .registry import Registry
 from .types import Times
 
-registry = Registry("grid")
+registry: "Registry[Grid]" = Registry("grid")
 
 
 class Grid(ABC):
     """N + 1 falling times for a path."""
 
-    registry: ClassVar[Registry] = registry
+    registry: "ClassVar[Registry[Grid]]" = registry
 
     def __call__(self, path: Path, steps: int) -> Times:
         """float64 [steps + 1], strictly falling, ending at 0."""

@@ -23,7 +23,7 @@ from .types import Batch, Cond, Denoised, Times
 
 @dataclass(frozen=True, eq=False)
 class GaussianMixture:
-    """weights [k], means [k, d], covariances [k, d, d] (or [d, d], or a variance), labels [k] for classes, all float64."""
+    """weights [k], means [k, d], covariances [k, d, d] (or [d, d], or one variance), labels [k] of classes; float64."""
 
     weights: Tensor
     means: Tensor
@@ -95,13 +95,6 @@ class GaussianMixture:
         x0 = r @ self.means + back(alpha[:, None, None] * self._variances * white)  # type: ignore[attr-defined]
         return Denoised(x0.to(x.dtype), back(sigma[:, None, None] * white).to(x.dtype))
 
-    def allowed(self, cond: Cond | None) -> Tensor | None:
-        """[n, k]: the components of each sample's class; all of them where its condition is dropped or absent."""
-        if self.labels is None or not cond or "label" not in cond:
-            return None
-        own = cond["label"][:, None] == self.labels
-        return own | cond["drop"][:, None] if "drop" in cond else own
-
 
 @dataclass(frozen=True, eq=False)
 class Empirical:
@@ -152,8 +145,6 @@ class Empirical:
         eps = torch.where(sigma[:, None] > 0, eps, 0.0)
         return Denoised(x0.reshape(x.shape).to(x.dtype), eps.reshape(x.shape).to(x.dtype))
 
-    allowed = GaussianMixture.allowed
-
 
 @dataclass(frozen=True, eq=False)
 class Oracle:
@@ -170,5 +161,12 @@ class Oracle:
         return self.data.shape
 
     def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
-        return self.data.denoise(x, self.path.alpha(t), self.path.sigma(t), self.data.allowed(cond))
+        return self.data.denoise(x, self.path.alpha(t), self.path.sigma(t), _allowed(self.data.labels, cond))
 
+
+def _allowed(labels: Tensor | None, cond: Cond | None) -> Tensor | None:
+    """[b, k]: the components of each sample's class; all of them where its condition is dropped or absent."""
+    if labels is None or not cond or "label" not in cond:
+        return None
+    own = cond["label"][:, None] == labels
+    return own | cond["drop"][:, None] if "drop" in cond else own

@@ -26,13 +26,13 @@ from .errors import PellucidError
 from .registry import Registry
 from .types import Batch, Times, along
 
-registry = Registry("path")
+registry: "Registry[Path]" = Registry("path")
 
 
 class Path(ABC):
     """alpha, sigma and the inverse of lam = log(alpha/sigma): three functions of float64 tensors of any shape."""
 
-    registry: ClassVar[Registry] = registry
+    registry: "ClassVar[Registry[Path]]" = registry
 
     @abstractmethod
     def alpha(self, t: Times) -> Times:
@@ -111,7 +111,7 @@ class _Linear:
 @registry.register("vp", "linear", "vp-linear", "ddpm")
 @dataclass(frozen=True)
 class VP(_Linear, VariancePreserving):
-    """beta(t) linear in t (Ho et al. 2020; Song et al. 2021, eq. 32). beta_min and beta_max are N times DDPM's betas."""
+    """beta(t) linear in t (Ho et al. 2020; Song et al. 2021, eq. 32). beta_min, beta_max: N times DDPM's betas."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -141,7 +141,7 @@ class ScaledLinear(VariancePreserving):
 @registry.register("subvp", "sub-vp")
 @dataclass(frozen=True)
 class SubVP(_Linear, Path):
-    """alpha = exp(-B/2), sigma = 1 - exp(-B): at most VP's variance (Song et al. 2021, eq. 29). lam = -log(2 sinh(B/2))."""
+    """alpha = exp(-B/2), sigma = 1 - exp(-B), at most VP's (Song et al. 2021, eq. 29); lam = -log(2 sinh(B/2))."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -349,7 +349,7 @@ registry.preset("scaled-linear-table", LinearTable(first=0.00085, last=0.012, po
 @registry.register("cosine-table", "squaredcos-cap-v2")
 @dataclass(frozen=True)
 class CosineTable(Table):
-    """The cosine schedule as improved DDPM runs it: `steps` betas, none above `cap` (Nichol & Dhariwal 2021, eq. 17)."""
+    """The cosine schedule as improved DDPM runs it: `steps` betas, none above `cap` (Nichol & Dhariwal 2021)."""
 
     betas: tuple[float, ...] = field(init=False, repr=False)
     steps: int = 1000

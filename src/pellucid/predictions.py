@@ -19,13 +19,13 @@ from .paths import Path
 from .registry import Registry
 from .types import Batch, Denoised, Times, along
 
-registry = Registry("prediction")
+registry: "Registry[Prediction]" = Registry("prediction")
 
 
 class Prediction(ABC):
     """A row (a, b) for each time: the network's target is y = a x0 + b eps."""
 
-    registry: ClassVar[Registry] = registry
+    registry: "ClassVar[Registry[Prediction]]" = registry
 
     @abstractmethod
     def row(self, path: Path, t: Times) -> tuple[Times, Times]:
@@ -90,7 +90,7 @@ class Velocity(Prediction):
 @registry.register("edm", "f")
 @dataclass(frozen=True)
 class EDM(Prediction):
-    """y = (sigma x0/sd - alpha sd eps)/sqrt(D), D = alpha^2 sd^2 + sigma^2: F of Karras et al. (2022, eq. 7) on any path.
+    """y = (sigma x0/sd - alpha sd eps)/sqrt(D), D = alpha^2 sd^2 + sigma^2: Karras et al.'s F (2022, eq. 7), any path.
 
     Its target has unit variance at every t when the data has standard deviation sd, and det never vanishes.
     """

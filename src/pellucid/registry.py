@@ -8,20 +8,21 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .errors import PellucidError, unknown
 
 T = TypeVar("T", bound=type)
+Part = TypeVar("Part")
 
 
-class Registry:
+class Registry(Generic[Part]):
     """The parts of one family, by name."""
 
     def __init__(self, family: str) -> None:
         self.family = family
         self.classes: dict[str, type] = {}
-        self.presets: dict[str, Any] = {}
+        self.presets: dict[str, Part] = {}
         self.aliases: dict[str, str] = {}
 
     def register(self, name: str, *aliases: str) -> Callable[[T], T]:
@@ -36,7 +37,7 @@ class Registry:
 
         return add
 
-    def preset(self, name: str, part: Any, *aliases: str) -> None:
+    def preset(self, name: str, part: Part, *aliases: str) -> None:
         """List `part`, an object of a registered class, under a name of its own."""
         self.presets[name] = part
         self._alias(name, aliases)
@@ -52,7 +53,11 @@ class Registry:
         """The other names by which users know `name`."""
         return sorted(alias for alias, target in self.aliases.items() if target == name and alias != name)
 
-    def make(self, spec: str | Mapping[str, Any], *context: Any) -> Any:
+    def resolve(self, part: Part | str | Mapping[str, Any]) -> Part:
+        """`part` itself, or the one that a name or table stands for."""
+        return self.make(part) if isinstance(part, str | Mapping) else part
+
+    def make(self, spec: str | Mapping[str, Any], *context: Any) -> Part:
         """Build a part from its name or its table. `context` comes before the options (a network's shape, say)."""
         if not isinstance(spec, str | Mapping):
             raise PellucidError(f"{self.family} is {spec!r}; expected a name or a table with a name.")
@@ -68,8 +73,8 @@ class Registry:
             return self._build(canonical, type(preset), _options_of(preset) | options, context)
         return self._build(canonical, self.classes[canonical], options, context)
 
-    def _build(self, name: str, cls: type, options: dict[str, Any], context: tuple[Any, ...]) -> Any:
-        known = [p for p in inspect.signature(cls).parameters.values()][len(context) :]
+    def _build(self, name: str, cls: type, options: dict[str, Any], context: tuple[Any, ...]) -> Part:
+        known = list(inspect.signature(cls).parameters.values())[len(context) :]
         for key in options:
             if key not in {p.name for p in known}:
                 raise unknown(f"option of {self.family} {name!r}:", key, [p.name for p in known])
@@ -77,8 +82,11 @@ class Registry:
         options = {key: self._check(name, key, value, hints[key]) for key, value in options.items()}
         missing = [p.name for p in known if p.default is p.empty and p.name not in options]
         if missing:
-            raise PellucidError(f"{self.family} {name!r} needs {', '.join(missing)}; give it in a table beside the name.")
-        return cls(*context, **options)
+            raise PellucidError(
+                f"{self.family} {name!r} needs {', '.join(missing)}; write a table with its name and that."
+            )
+        part: Part = cls(*context, **options)
+        return part
 
     def _check(self, name: str, key: str, value: Any, hint: Any) -> Any:
         if hasattr(hint, "registry"):  # a part within a part: Shifted(base=...)
@@ -91,13 +99,13 @@ class Registry:
             why = error.errors()[0]["msg"].lower()
             raise PellucidError(f"{self.family} {name!r} has {key} = {value!r}; {why}.") from None
 
-    def describe(self, part: Any) -> dict[str, Any]:
+    def describe(self, part: Part) -> dict[str, Any]:
         """The table that makes `part` again: {"name": ..., options...}, ready for JSON and TOML."""
         for name, cls in self.classes.items():
             if type(part) is cls:
                 options = {key: _plain(value) for key, value in _options_of(part).items()}
                 return {"name": name, **{key: value for key, value in options.items() if value is not None}}
-        raise PellucidError(f"{type(part).__name__} is not a registered {self.family}; decorate its class with register.")
+        raise PellucidError(f"{type(part).__name__} is not a registered {self.family}; register its class.")
 
 
 def _plain(value: Any) -> Any:
@@ -115,7 +123,7 @@ def _options_of(part: Any) -> dict[str, Any]:
 
 def _record_options(cls: type) -> None:
     """Make every object of cls remember the keyword options it was built with, as `.options`."""
-    original = cls.__init__
+    original: Callable[..., None] = cls.__init__  # type: ignore[misc]
 
     @wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@
 Sample `first + i` of a seed is the same picture at any batch size: its noise is keyed by (seed, index, step).
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from .guidance import CFG
 from .noise import START, normal
 from .paths import Path
 from .paths import registry as paths
-from .samplers import Sampler
+from .samplers import Ancestral, Sampler
 from .types import Batch, Bound, Denoise, Denoised, Model, State, Times, along
 
 Guidance = Callable[[Model], Model]
@@ -34,27 +35,22 @@ class Step(NamedTuple):
     x0: Batch | None
 
 
-class Plan(NamedTuple):
+class Scheme(NamedTuple):
     """How to sample: everything but the model, the conditions and the seed."""
 
     sampler: Sampler
     times: Times
 
     @staticmethod
-    def make(path: Path, sampler: Sampler | str, steps: int, grid: Grid | str) -> "Plan":
-        """A plan from names or objects."""
-        if isinstance(sampler, str):
-            sampler = samplers.registry.make(sampler)
-        if isinstance(grid, str):
-            grid = grids.registry.make(grid)
-        return Plan(sampler, grid(path, steps))
+    def make(path: Path, sampler: Sampler | str, steps: int, grid: Grid | str) -> "Scheme":
+        """A scheme from names or objects."""
+        return Scheme(samplers.registry.resolve(sampler), grids.registry.resolve(grid)(path, steps))
 
 
 def with_eta(sampler: Sampler | str, eta: float) -> Sampler:
     """`sampler` with its eta set; a sentence if it has none."""
-    if isinstance(sampler, str):
-        sampler = samplers.registry.make(sampler)
-    if not hasattr(sampler, "eta"):
+    sampler = samplers.registry.resolve(sampler)
+    if not isinstance(sampler, Ancestral):
         name = samplers.registry.describe(sampler)["name"]
         raise PellucidError(f"eta is {eta}, but sampler {name!r} has no eta; take ddim, or leave eta out.")
     return replace(sampler, eta=eta)
@@ -67,16 +63,16 @@ def start(seed: int, index: Tensor, path: Path, t: float, model: Model) -> Batch
     return along(path.sigma(times), eps) * eps
 
 
-def walk(denoise: Denoise, plan: Plan, state: State, seed: int, index: Tensor) -> Iterator[State]:
-    """The state after each step of the plan; `index` [b] numbers the samples."""
+def walk(denoise: Denoise, scheme: Scheme, state: State, seed: int, index: Tensor) -> Iterator[State]:
+    """The state after each step of the scheme; `index` [b] numbers the samples."""
     x = state.x
-    for i, s in enumerate(plan.times[1:].tolist()):
+    for i, s in enumerate(scheme.times[1:].tolist()):
 
         def noise(draw: int, i: int = i) -> Batch:
             z = normal(seed, index, i, tuple(x.shape[1:]), stream=1 + draw, dtype=x.dtype)
             return z.to(x.device)
 
-        state = plan.sampler.step(denoise, state, torch.full_like(state.t, s), noise)
+        state = scheme.sampler.step(denoise, state, torch.full_like(state.t, s), noise)
         yield state
 
 
@@ -108,14 +104,13 @@ def sample(
     if n < 1 or batch < 1:
         raise PellucidError(f"n is {n} and batch is {batch}; expected whole numbers, 1 or more.")
     model, conditions = prepare(model, n, cond, guidance, path)
-    plan = Plan.make(model.path, sampler, steps, grid)
+    scheme = Scheme.make(model.path, sampler, steps, grid)
     size, out = 1 if exact else batch, []
     for low in range(0, n, size):
         index = torch.arange(first + low, first + min(low + size, n))
         part = {name: value[low : low + size] for name, value in conditions.items()}
-        for state in walk(Bound(model, part), plan, _begin(model, plan, seed, index), seed, index):
-            pass
-        out.append(state.x)
+        states = walk(Bound(model, part), scheme, _begin(model, scheme, seed, index), seed, index)
+        out.append(deque(states, maxlen=1).pop().x)  # the last of them, keeping no other
         if progress:
             progress(min(low + size, n), n)
     return torch.cat(out)
@@ -137,13 +132,12 @@ def trajectory(
 ) -> list[Step]:
     """The way from noise to data of `sample` with the same arguments: steps + 1 points, the first one noise."""
     model, conditions = prepare(model, n, cond, guidance, path)
-    plan = Plan.make(model.path, sampler, steps, grid)
+    scheme = Scheme.make(model.path, sampler, steps, grid)
     index = torch.arange(first, first + n)
     heard = _Witness(Bound(model, conditions))
-    state = _begin(model, plan, seed, index)
-    points, times = [state.x], plan.times.tolist()
-    for state in walk(heard, plan, state, seed, index):
-        points.append(state.x)
+    begin = _begin(model, scheme, seed, index)
+    points = [begin.x, *(state.x for state in walk(heard, scheme, begin, seed, index))]
+    times = scheme.times.tolist()
     seen = [heard.seen[t] for t in times[:-1]]
     return [Step(t, x, x0) for t, x, x0 in zip(times, points, [*seen, None], strict=True)]
 
@@ -173,7 +167,7 @@ def prepare(
 ) -> tuple[Model, dict[str, Tensor]]:
     """The model with path and guidance around it, and its conditions as tensors that lead with n."""
     if path is not None:
-        model = Repath(model, paths.make(path) if isinstance(path, str) else path)
+        model = Repath(model, paths.resolve(path))
     if guidance is not None:
         model = (CFG(guidance) if isinstance(guidance, int | float) else guidance)(model)
     conditions: dict[str, Tensor] = {}
@@ -181,12 +175,11 @@ def prepare(
         tensor = torch.as_tensor(value)
         conditions[name] = (tensor.expand(n) if tensor.dim() == 0 else tensor).to(model.device)
         if len(conditions[name]) != n:
-            raise PellucidError(f"condition {name!r} has {len(tensor)} values for {n} samples; give one, or one for each.")
+            raise PellucidError(f"condition {name!r} has {len(tensor)} values, not {n}; give one, or one for each.")
     return model, conditions
 
 
-def _begin(model: Model, plan: Plan, seed: int, index: Tensor) -> State:
-    t = float(plan.times[0])
+def _begin(model: Model, scheme: Scheme, seed: int, index: Tensor) -> State:
+    t = float(scheme.times[0])
     times = torch.full((len(index),), t, dtype=torch.float64)
-    return plan.sampler.init(start(seed, index, model.path, t, model), times)
-
+    return scheme.sampler.init(start(seed, index, model.path, t, model), times)

@@ -17,13 +17,13 @@ from ..paths import Path
 from ..registry import Registry
 from ..types import Batch, Denoise, Denoised, Noise, State, Times, along
 
-registry = Registry("sampler")
+registry: "Registry[Sampler]" = Registry("sampler")
 
 
 class Sampler(ABC):
     """One step of one algorithm. `order` and `stochastic` are promises that the tests keep."""
 
-    registry: ClassVar[Registry] = registry
+    registry: "ClassVar[Registry[Sampler]]" = registry
     calls: ClassVar[int] = 1  # of the network, each step
     order: int
 

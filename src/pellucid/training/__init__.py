@@ -1,0 +1,11 @@
+"""Training: one loop over an explicit state.
+
+    theta <- AdamW(theta, grad mean_i loss_i),    ema <- lerp(ema, theta)
+
+Sample number i of a run has its picture, time, noise and dropped conditions from (seed, i) alone.
+"""
+
+from .learner import Learner, Plan, Progress
+from .run import Run, train
+
+__all__ = ["Learner", "Plan", "Progress", "Run", "train"]

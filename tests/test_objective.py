@@ -1,0 +1,139 @@
+"""Weights are one function in x0 units; every prediction, clock and density tells the same story."""
+
+import math
+
+import pytest
+import torch
+
+from pellucid import objective, paths, predictions
+from pellucid.objective import (
+    EDM,
+    ELBO,
+    LogitNormal,
+    LogNormalSigma,
+    MinSNR,
+    Objective,
+    Simple,
+    Stratified,
+    Uniform,
+    Unit,
+)
+from pellucid.oracle import GaussianMixture
+
+PATHS = ["vp", "cosine", "flow", "ve", "edm", "subvp", "sigmoid", "scaled-linear", "linear-table"]
+T = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("prediction", predictions.registry.names())
+def test_an_error_of_the_answer_is_the_same_error_of_x0(path: str, prediction: str) -> None:
+    """|dy|^2 = (det/sigma)^2 |dx0|^2 at fixed x, measured by moving the answer."""
+    path, prediction = paths.registry.make(path), predictions.registry.make(prediction)
+    g = torch.Generator().manual_seed(0)
+    x, y, dy = (torch.randn(len(T), 3, generator=g, dtype=torch.float64) for _ in range(3))
+    moved, still = (predictions.solve(prediction, path, x, out, T).x0 for out in (y + dy, y))
+    got = (moved - still).square().sum(1)
+    torch.testing.assert_close(got, prediction.gain(path, T) ** 2 * dy.square().sum(1), rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("weight", objective.weights.names())
+@pytest.mark.parametrize("path", ["vp", "flow", "edm"])
+def test_one_loss_whatever_the_prediction(weight: str, path: str) -> None:
+    """The same belief (x0, eps), said as any prediction, costs the same: weights belong to lam alone."""
+    if weight == "unit":
+        pytest.skip("unit is defined in the prediction's own units")
+    path, weight = paths.registry.make(path), objective.weights.make(weight)
+    losses = []
+    for name in predictions.registry.names():
+        rule = predictions.registry.make(name)
+        price = Objective(weight=weight).price(path, T, rule) * rule.gain(path, T) ** 2
+        x0, eps, wrong = torch.ones(49, 1).double(), torch.zeros(49, 1).double(), torch.full((49, 1), 0.7).double()
+        x = path.mix(x0, eps, T)
+        believed = (x - path.alpha(T)[:, None] * wrong) / path.sigma(T)[:, None]
+        dy = rule.target(path, wrong, believed, T) - rule.target(path, x0, eps, T)
+        losses.append(price * dy.square().squeeze(1))
+    for loss in losses[1:]:
+        torch.testing.assert_close(loss, losses[0], rtol=1e-8, atol=0)
+
+
+def test_simple_is_eps_mse_and_min_snr_caps_it() -> None:
+    path, eps, v = paths.Cosine(), predictions.Eps(), predictions.V()
+    ones = Simple().x0(path, T, eps) * eps.gain(path, T) ** 2
+    torch.testing.assert_close(ones, torch.ones_like(T), rtol=1e-12, atol=0)
+    # Hang et al. 2023: min(SNR, 5)/(SNR + 1) in v units, min(SNR, 5)/SNR in eps units
+    snr = (path.alpha(T) / path.sigma(T)) ** 2
+    got_v = MinSNR(5.0).x0(path, T, v) * v.gain(path, T) ** 2
+    got_eps = MinSNR(5.0).x0(path, T, eps) * eps.gain(path, T) ** 2
+    torch.testing.assert_close(got_v, snr.clamp(max=5) / (snr + 1), rtol=1e-12, atol=0)
+    torch.testing.assert_close(got_eps, snr.clamp(max=5) / snr, rtol=1e-12, atol=0)
+
+
+def test_edm_weight_is_one_in_edm_units() -> None:
+    """Karras et al. choose lambda(sigma) so that F's loss has weight 1."""
+    for name in ("edm", "ve", "vp", "flow"):
+        path, rule = paths.registry.make(name), predictions.EDM(sd=0.5)
+        got = EDM(sd=0.5).x0(path, T, rule) * rule.gain(path, T) ** 2
+        want = (
+            torch.ones_like(T)
+            if name in ("edm", "ve")
+            else path.alpha(T) ** -2
+            * (path.alpha(T) ** 2 + path.sigma(T) ** 2 / 0.25)
+            * path.alpha(T) ** 2
+            / (path.alpha(T) ** 2 + path.sigma(T) ** 2 / 0.25)
+        )
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("path", ["vp", "cosine", "flow", "subvp"])
+def test_likelihood_weighting_is_the_elbo(path: str) -> None:
+    """g^2/(2 sigma^2) |d eps|^2 with g^2 = d sigma^2/dt - 2 (alpha'/alpha) sigma^2 (Song et al. 2021b, eq. 7)."""
+    path = paths.registry.make(path)
+    alpha, sigma, (da, ds) = path.alpha(T), path.sigma(T), path.rates(T)
+    g2 = 2 * sigma * ds - 2 * da / alpha * sigma**2
+    eps = predictions.Eps()
+    got = ELBO().x0(path, T, eps) * eps.gain(path, T) ** 2
+    torch.testing.assert_close(got, g2 / (2 * sigma**2), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("times", objective.times.names())
+@pytest.mark.parametrize("path", ["vp", "flow", "cosine"])
+def test_draws_have_their_density(times: str, path: str) -> None:
+    """P(t <= q) counted equals the integral of p, and quantiles invert it."""
+    path, sampler = paths.registry.make(path), objective.times.make(times)
+    u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    t = sampler.times(u, path).sort().values
+    inner = t[(t > 1e-6) & (t < 1 - 1e-6)]
+    middle = (inner[1:] + inner[:-1]) / 2
+    mass = (sampler.density(middle, path) * inner.diff()).sum()
+    assert abs(mass - (len(inner) - 1) / 20_000) < 2e-3
+
+
+def test_stratified_times_cover_every_stratum() -> None:
+    t = Stratified(strata=32).numbers(0, torch.arange(320))
+    assert all(sorted((block * 32).long().tolist()) == list(range(32)) for block in t.split(32))
+
+
+def test_elbo_does_not_depend_on_the_times() -> None:
+    """An integral over t has the same value however its points are drawn: three densities, one number."""
+    data = GaussianMixture.random(3, 2, seed=2)
+    path, index = paths.VP(), torch.arange(40_000)
+    x0 = data.sample(len(index), seed=5)
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    means, errors = [], []
+    for times in (Uniform(), LogitNormal(mean=-0.5, std=1.5), LogNormalSigma(mean=-1.0, std=2.0)):
+        aim = Objective(times=times, weight=ELBO(), span=(2e-3, 1 - 1e-6))
+        t = aim.draw(path, 0, index).clamp(max=1 - 1e-9)
+        inside = (t > 0.05) & (t < 0.9)
+        d = data.at(path)(path.mix(x0, eps, t), t)
+        cost = torch.where(inside, aim.price(path, t, predictions.Eps()) * (d.x0 - x0).square().sum(1), 0.0)
+        means.append(cost.mean().item())
+        errors.append(cost.std().item() / math.sqrt(len(index)))
+    for mean, error in zip(means[1:], errors[1:], strict=True):
+        assert abs(mean - means[0]) < 4 * math.hypot(error, errors[0])
+
+
+def test_unit_weight_is_the_answers_own_mse() -> None:
+    for name in predictions.registry.names():
+        rule = predictions.registry.make(name)
+        got = Unit().x0(paths.Flow(), T, rule) * rule.gain(paths.Flow(), T) ** 2
+        torch.testing.assert_close(got, torch.ones_like(T), rtol=1e-12, atol=0)
