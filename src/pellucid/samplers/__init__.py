@@ -20,4 +20,4 @@ registry.preset(
     "dpmpp-2m-sde", Multistep(order=2, rho=1.0, rule="midpoint"), "dpm++ 2m sde", "dpmpp_2m_sde", "sample_dpmpp_2m_sde"
 )
 registry.preset("dpmpp-3m-sde", Multistep(order=3, rho=1.0), "dpm++ 3m sde", "dpmpp_3m_sde", "sample_dpmpp_3m_sde")
-registry.preset("edm", Heun(gamma=0.4, low=0.05, high=50.0, scale=1.003), "heun-churn", "edm-stochastic")
+registry.preset("edm", Heun(churn=4.0, low=0.05, high=50.0), "heun-churn", "edm-stochastic")

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 
 from ..errors import PellucidError
+from ..paths import Path
 from ..types import Batch, Denoise, Noise, State, Times, along
 from .base import Sampler, finite, registry, remix
 
@@ -30,11 +31,13 @@ def _euler(denoise: Denoise, d: object, s: Times) -> Batch:
 class Heun(Sampler):
     """x_s = re-mix + alpha_s (sigma_s/alpha_s - sigma_t/alpha_t) (eps_s - eps_t)/2.
 
-    With gamma > 0 each step first raises sigma/alpha by the factor 1 + gamma with fresh noise of std `scale`, where
-    `low` <= sigma/alpha <= `high`: EDM's churn, gamma = min(S_churn/N, sqrt 2 - 1).
+    With churn > 0 each step first goes back by min(churn h, log(2)/2) in lam, h = lam_s - lam_t, with fresh noise of
+    std `scale`, where `low` <= sigma/alpha <= `high`: EDM's churn, log(1 + gamma) = churn h. EDM's gamma is S_churn/N;
+    in units of h it vanishes with the step on any grid, so that the law converges to the exact one (scale = 1).
+    churn = 1 adds the noise of the reverse SDE.
     """
 
-    gamma: float = 0.0
+    churn: float = 0.0
     low: float = 0.0
     high: float = math.inf
     scale: float = 1.0
@@ -42,16 +45,16 @@ class Heun(Sampler):
     order: ClassVar[int] = 2  # type: ignore[misc]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma <= math.sqrt(2) - 1 + 1e-12:
-            raise PellucidError(f"gamma is {self.gamma}; expected a number from 0 to sqrt(2) - 1 = 0.414.")
+        if not self.churn >= 0:
+            raise PellucidError(f"churn is {self.churn}; expected 0 (no noise) or more (1 is the reverse SDE).")
 
     @property
     def stochastic(self) -> bool:
-        return self.gamma > 0
+        return self.churn > 0
 
     def step(self, denoise: Denoise, state: State, s: Times, noise: Noise) -> State:
         path = denoise.path
-        x, t = self.churn(denoise, state, noise) if self.gamma > 0 else state[:2]
+        x, t = self.raised(path, state, s, noise) if self.churn > 0 else state[:2]
         d = denoise(x, t)
         out = _euler(denoise, d, s)
         rise = path.alpha(s) * (torch.exp(-path.lam(s)) - torch.exp(-path.lam(t)))
@@ -60,15 +63,16 @@ class Heun(Sampler):
             out = out + along(half, x) * (denoise(out, s).eps - d.eps)
         return State(out, s)
 
-    def churn(self, denoise: Denoise, state: State, noise: Noise) -> tuple[Batch, Times]:
-        """x with its sigma/alpha raised by 1 + gamma: (alpha^/alpha) x + sigma^ sqrt(1 - (1 + gamma)^-2) z."""
-        path, (x, t, _) = denoise.path, state
-        sigma = torch.exp(-path.lam(t))
-        gamma = torch.where((sigma >= self.low) & (sigma <= self.high), self.gamma, 0.0)
-        raised = torch.where(gamma > 0, path.time(path.lam(t) - torch.log1p(gamma)), t)
-        keep = path.sigma(raised) / (path.sigma(t) * (1 + gamma))
-        fresh = self.scale * path.sigma(raised) * (1 - (1 + gamma) ** -2).sqrt()
-        return along(torch.where(gamma > 0, keep, 1.0), x) * x + along(fresh, x) * noise(0), raised
+    def raised(self, path: Path, state: State, s: Times, noise: Noise) -> tuple[Batch, Times]:
+        """x a little further up the path, and its time there: a forward transition."""
+        x, t, _ = state
+        lam = path.lam(t)
+        back = (self.churn * (path.lam(s) - lam)).clamp(max=math.log(2) / 2)
+        churned = (torch.exp(-lam) >= self.low) & (torch.exp(-lam) <= self.high) & lam.isfinite()
+        up = torch.where(churned, path.time(lam - back).clamp(max=1), t)
+        keep, fresh = path.transition(t, up)
+        x = along(torch.where(up > t, keep, 1.0), x) * x
+        return x + along(self.scale * torch.where(up > t, fresh, 0.0), x) * noise(0), up
 
 
 @registry.register("midpoint", "dpm-solver-2", "dpmpp-2s", "dpm++ 2s")
