@@ -1,0 +1,86 @@
+"""Arrays in an .npz file: pictures in bytes, or points of any shape, with labels where there are any.
+
+Samples are under x, images, arr_0 or x_train; labels under y, labels, label, arr_1 or y_train; held-out samples, where
+there are any, under x_test and y_test. Nothing that is pickled is opened.
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import PellucidError
+from .dataset import Dataset, Options, Split, hold_out
+
+SAMPLES = ("x", "images", "arr_0", "x_train")
+LABELS = ("y", "labels", "label", "arr_1", "y_train")
+
+
+def npz(path: Path, options: Options) -> Dataset:
+    """Read an .npz file: uint8 pictures [n, h, w], [n, h, w, c] or [n, c, h, w]; floats [n, *shape]; labels [n]."""
+    arrays = _load(path)
+    sample, label = (next((key for key in keys if key in arrays), None) for keys in (SAMPLES, LABELS))
+    if sample is None:
+        raise PellucidError(
+            f"{path} has no samples; expected an array named {', '.join(SAMPLES[:-1])} or {SAMPLES[-1]}."
+        )
+    train, test = _split(path, arrays, sample, label), None
+    if "x_test" in arrays:
+        test = _split(path, arrays, "x_test", "y_test" if "y_test" in arrays else None)
+    else:
+        train, test = hold_out(train, options.held_out, options.seed)
+    last = max((int(half.label.max()) for half in (train, test) if half and half.label is not None), default=-1)
+    return Dataset(str(path), train, test, tuple(str(i) for i in range(last + 1)))
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    wrong = (ValueError, TypeError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in (*SAMPLES, *LABELS, "x_test", "y_test") if key in file}
+    except wrong as error:
+        reason = str(error).rstrip(".")
+        raise PellucidError(
+            f"{path} cannot be read ({reason}); expected plain arrays, as numpy.savez writes them."
+        ) from None
+
+
+def _split(path: Path, arrays: dict[str, np.ndarray], sample: str, label: str | None) -> Split:
+    x = arrays[sample]
+    if x.size == 0 or x.ndim < 2:
+        raise PellucidError(f"{sample} in {path} has the shape {list(x.shape)}; expected samples [n, ...], n > 0.")
+    labels = None if label is None else _labels(path, label, arrays[label], len(x))
+    if x.dtype == np.uint8:
+        return Split(_pictures(path, sample, x), labels)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise PellucidError(f"{sample} in {path} holds {x.dtype}; expected uint8 pictures or floating-point samples.")
+    strange = int((~np.isfinite(x.astype(np.float32))).sum())
+    if strange:
+        raise PellucidError(
+            f"{sample} in {path} holds {strange} values that are not finite float32 numbers; mend them."
+        )
+    return Split(torch.from_numpy(x.astype(np.float32)), labels)
+
+
+def _pictures(path: Path, sample: str, x: np.ndarray) -> Tensor:
+    """uint8 [n, c, h, w]; where both ends of the shape could be the channels, they are last."""
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim == 4 and x.shape[-1] in (1, 3):
+        x = x.transpose(0, 3, 1, 2)
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        shape = list(x.shape)
+        raise PellucidError(
+            f"{sample} in {path} is uint8 {shape}; expected pictures [n, h, w, c] or [n, c, h, w], c 1 or 3."
+        )
+    return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def _labels(path: Path, name: str, y: np.ndarray, n: int) -> Tensor:
+    if y.shape != (n,) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+        got = f"{y.dtype} {list(y.shape)}"
+        raise PellucidError(f"{name} in {path} is {got}; expected {n} labels, integers from 0.")
+    return torch.from_numpy(y.astype(np.int64))
