@@ -34,7 +34,8 @@ def load(
     seed      which samples a toy draws, and which are held out; the digits are always divided alike
     progress  called as progress(done, total) while pictures are decoded
 
-    Raises PellucidError, in one sentence, for whatever cannot be read; single bad pictures are in `.skipped`.
+    A name comes before a folder of that name (write ./moons for the folder). Raises PellucidError, in one sentence, for
+    whatever cannot be read; single bad pictures are left out and named in `.skipped`.
     """
     if channels not in (None, 1, 3) or (size is not None and not 1 <= size <= 8000) or not 0 <= held_out < 1:
         got = f"size={size}, channels={channels}, held_out={held_out}"

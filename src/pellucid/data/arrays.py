@@ -57,12 +57,14 @@ def _split(path: Path, arrays: dict[str, np.ndarray], sample: str, label: str | 
         return Split(_pictures(path, sample, x), labels)
     if not np.issubdtype(x.dtype, np.floating):
         raise PellucidError(f"{sample} in {path} holds {x.dtype}; expected uint8 pictures or floating-point samples.")
-    strange = int((~np.isfinite(x.astype(np.float32))).sum())
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    strange = int((~np.isfinite(x)).sum())
     if strange:
         raise PellucidError(
             f"{sample} in {path} holds {strange} values that are not finite float32 numbers; mend them."
         )
-    return Split(torch.from_numpy(x.astype(np.float32)), labels)
+    return Split(torch.from_numpy(x), labels)
 
 
 def _pictures(path: Path, sample: str, x: np.ndarray) -> Tensor:
