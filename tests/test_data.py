@@ -17,7 +17,7 @@ from PIL import Image
 
 from pellucid.data import Dataset, Split, load
 from pellucid.data.dataset import hold_out
-from pellucid.data.pictures import Unreadable, decode
+from pellucid.data.pictures import Unreadable, read
 from pellucid.errors import PellucidError
 
 SHARED = Path(os.environ.get("PELLUCID_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -97,6 +97,7 @@ def test_holding_out_parts_the_whole_and_every_class_alike(n: int, fraction: flo
 def test_too_few_samples_are_not_parted() -> None:
     assert hold_out(Split(torch.zeros(19, 2)), 0.5)[1] is None
     assert hold_out(Split(torch.zeros(50, 2)), 0.0)[1] is None
+    assert len(hold_out(Split(torch.zeros(50, 2)), 0.999)[0].x) == 1
     with pytest.raises(PellucidError, match="held_out"):
         Dataset("it", Split(torch.zeros(5, 2))).batch(torch.tensor([0]), "test")
 
@@ -208,7 +209,7 @@ def test_damaged_bytes_decode_or_are_refused() -> None:
         for _ in range(rng.randint(1, 4)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         try:
-            picture = decode(bytes(data[: rng.choice([len(data), rng.randrange(len(data))])]), size=8, channels=3)
+            picture = read(bytes(data[: rng.choice([len(data), rng.randrange(len(data))])]), size=8, channels=3)
         except Unreadable as why:
             assert str(why) and "\n" not in str(why)
         else:
@@ -230,20 +231,20 @@ def test_damaged_bytes_decode_or_are_refused() -> None:
     ids=["L", "1", "RGB", "LA", "clear", "half-clear", "P", "16-bit"],
 )
 def test_every_mode_is_laid_on_white_in_eight_bits(image: Image.Image, expected: list[int]) -> None:
-    assert decode(encoded(image))[:, 4, 4].tolist() == expected
+    assert read(encoded(image))[:, 4, 4].tolist() == expected
 
 
 def test_cmyk_orientation_and_animation() -> None:
-    ink = decode(encoded(solid((255, 0, 0, 0), mode="CMYK"), "JPEG", quality=100))[:, 4, 4]  # cyan ink only
+    ink = read(encoded(solid((255, 0, 0, 0), mode="CMYK"), "JPEG", quality=100))[:, 4, 4]  # cyan ink only
     assert ink[0] < 5 and ink[1] > 200 and ink[2] > 200
     sideways = Image.new("RGB", (8, 4))
     sideways.paste(RED, (0, 0, 4, 4))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter clockwise to stand upright: the left is above
-    upright = decode(encoded(sideways, exif=exif))
+    upright = read(encoded(sideways, exif=exif))
     assert upright.shape == (3, 8, 4) and upright[:, 0, 0].tolist() == list(RED) and upright[:, 7, 0].sum() == 0
     frames = [solid(RED), solid(BLUE)]
-    assert decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))[:, 0, 0].tolist() == list(RED)
+    assert read(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))[:, 0, 0].tolist() == list(RED)
 
 
 def test_size_covers_and_cuts_the_middle(tmp_path: Path) -> None:
@@ -453,7 +454,7 @@ def test_unknown_sources_are_refused(tmp_path: Path) -> None:
     assert "expected a folder" in refusal(write(tmp_path / "a.mp4", b"film"))
 
 
-@pytest.mark.parametrize("options", [{"size": 0}, {"channels": 2}, {"held_out": 1.0}, {"held_out": -0.1}])
+@pytest.mark.parametrize("options", [{"size": 0}, {"channels": 2}, {"held_out": 1.0}, {"held_out": -0.1}, {"seed": -1}])
 def test_bad_options_are_refused(options: dict[str, float]) -> None:
     assert next(iter(options)) in refusal("digits", **options)
 

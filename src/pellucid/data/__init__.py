@@ -8,12 +8,12 @@ from pathlib import Path
 from ..errors import PellucidError, unknown
 from . import toys
 from .arrays import npz
-from .dataset import Dataset, Options, Progress, Skipped, Split
+from .dataset import Dataset, Options, Progress, Skipped, Split, decode, encode, hold_out
 from .digits import digits
 from .folders import folder
 from .hub import hub, parquet
 
-__all__ = ["Dataset", "Options", "Progress", "Skipped", "Split", "load", "toys"]
+__all__ = ["Dataset", "Options", "Progress", "Skipped", "Split", "decode", "encode", "load", "toys"]
 
 
 def load(
@@ -37,9 +37,10 @@ def load(
     A name comes before a folder of that name (write ./moons for the folder). Raises PellucidError, in one sentence, for
     whatever cannot be read; single bad pictures are left out and named in `.skipped`.
     """
-    if channels not in (None, 1, 3) or (size is not None and not 1 <= size <= 8000) or not 0 <= held_out < 1:
-        got = f"size={size}, channels={channels}, held_out={held_out}"
-        raise PellucidError(f"got {got}; expected size 1 to 8000, channels 1 or 3, held_out from 0 to below 1.")
+    sound = size is None or 1 <= size <= 8000, channels in (None, 1, 3), 0 <= held_out < 1, seed >= 0
+    if not all(sound):
+        got = f"size={size}, channels={channels}, held_out={held_out}, seed={seed}"
+        raise PellucidError(f"got {got}; expected size 1 to 8000, channels 1 or 3, held_out in [0, 1), seed from 0 on.")
     data = _read(str(source), Options(size, channels, held_out, seed, progress))
     wanted = (channels or data.shape[0], *((size, size) if size else data.shape[1:]))
     if data.shape != wanted:
@@ -73,6 +74,5 @@ def _read(source: str, options: Options) -> Dataset:
 
 
 def _toy(name: str, options: Options, n: int = 20_000) -> Dataset:
-    x = toys.registry.make(name).sample(n, options.seed)
-    m = round(n * options.held_out)
-    return Dataset(name, Split(x[m:]), Split(x[:m]) if m else None)
+    points = Split(toys.registry.make(name).sample(n, options.seed))
+    return Dataset(name, *hold_out(points, options.held_out, options.seed))

@@ -48,6 +48,16 @@ class Split(NamedTuple):
         return Split(self.x[index], label, text)
 
 
+def encode(x: Tensor) -> Tensor:
+    """Bytes to model units: u / 127.5 - 1, float32."""
+    return x.float() / 127.5 - 1
+
+
+def decode(x: Tensor) -> Tensor:
+    """Model units to the nearest bytes; what lies outside [-1, 1] is clipped."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Samples to train on, samples held out (if there are enough), and what was skipped on the way."""
@@ -84,17 +94,10 @@ class Dataset:
         if part is None:
             raise PellucidError(f"{self.name} has no held-out samples; load it with held_out=0.1, say.")
         x = part.x[index]
-        return self.encode(x) if self.pictures else x, {} if part.label is None else {"label": part.label[index]}
+        return encode(x) if self.pictures else x, {} if part.label is None else {"label": part.label[index]}
 
-    @staticmethod
-    def encode(x: Tensor) -> Tensor:
-        """Bytes to model units: u / 127.5 - 1, float32."""
-        return x.float() / 127.5 - 1
-
-    @staticmethod
-    def decode(x: Tensor) -> Tensor:
-        """Model units to the nearest bytes; what lies outside [-1, 1] is clipped."""
-        return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    encode = staticmethod(encode)
+    decode = staticmethod(decode)
 
     @cached_property
     def _moments(self) -> tuple[float, float]:
@@ -103,7 +106,7 @@ class Dataset:
             return x.double().mean().item(), x.double().std(correction=0).item()
         counts = sum(torch.bincount(part.flatten(), minlength=256) for part in x.split(1024))  # exact at any size
         weight = torch.as_tensor(counts) / x.numel()
-        value = self.encode(torch.arange(256, dtype=torch.uint8)).double()
+        value = encode(torch.arange(256, dtype=torch.uint8)).double()
         mean = (weight * value).sum()
         return mean.item(), (weight * (value - mean) ** 2).sum().sqrt().item()
 
@@ -115,8 +118,8 @@ def hold_out(split: Split, fraction: float, seed: int = 0) -> tuple[Split, Split
     Fewer than 20 samples are too few to spare any: nothing is held out.
     """
     n = len(split.x)
-    m = round(n * fraction)
-    if n < 20 or m == 0:
+    m = min(round(n * fraction), n - 1)
+    if n < 20 or m <= 0:
         return split, None
     phase = (0.5 + 0.6180339887498949 * seed) % 1  # the golden ratio never visits a place twice
     places = ((torch.arange(m, dtype=torch.float64) + phase) * (n / m)).long()

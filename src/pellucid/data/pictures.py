@@ -46,7 +46,7 @@ def gather(
     rows = [*train, *test]
     labels = {row.label for row in rows if row.label is not None}
     classes = classes or (tuple(sorted(labels, key=_by_value)) if len(labels) > 1 else ())
-    pictures = _decode_all(rows, set(classes), options)
+    pictures = _read_all(rows, set(classes), options)
     skipped = tuple(Skipped(row.name, why) for row, why in zip(rows, pictures, strict=True) if isinstance(why, str))
     channels = options.channels or max((len(p) for p in pictures if not isinstance(p, str)), default=0)
     first = _stack(train, pictures[: len(train)], channels, classes)
@@ -79,12 +79,12 @@ def _stack(
     return Split(torch.from_numpy(x), label, text)
 
 
-def _decode_all(rows: Sequence[Row], classes: set[str], options: Options) -> list[np.ndarray | str]:
+def _read_all(rows: Sequence[Row], classes: set[str], options: Options) -> list[np.ndarray | str]:
     """For every row its picture, uint8 [c, h, w], or the reason why there is none."""
 
-    def read(row: Row) -> np.ndarray | str:
+    def attempt(row: Row) -> np.ndarray | str:
         try:
-            picture = decode(row.source, options.size, options.channels)
+            picture = read(row.source, options.size, options.channels)
         except Unreadable as why:
             return str(why)
         if classes and row.label not in classes:
@@ -96,7 +96,7 @@ def _decode_all(rows: Sequence[Row], classes: set[str], options: Options) -> lis
     sizes: dict[tuple[int, ...], str] = {}  # each size, and who has it
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")  # what Pillow warns of is refused or mended here
-        for part, pictures in zip(parts, pool.map(lambda part: [read(row) for row in part], parts), strict=True):
+        for part, pictures in zip(parts, pool.map(lambda part: [attempt(row) for row in part], parts), strict=True):
             found += pictures
             for row, picture in zip(part, pictures, strict=True):
                 if not isinstance(picture, str):
@@ -117,7 +117,7 @@ def _unlike(sizes: dict[tuple[int, ...], str]) -> PellucidError:
     )
 
 
-def decode(source: Path | bytes | Unreadable, size: int | None = None, channels: int | None = None) -> np.ndarray:
+def read(source: Path | bytes | Unreadable, size: int | None = None, channels: int | None = None) -> np.ndarray:
     """One picture as uint8 [c, h, w]; c is 1 where it is grey, else 3, unless channels says. Raises Unreadable."""
     try:
         if isinstance(source, Unreadable):

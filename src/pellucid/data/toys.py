@@ -84,11 +84,6 @@ class Curve(ABC):
         return torch.cat([part(some) for some in (x.double() / self.noise).split(4096)])
 
 
-def _plane(z: Tensor) -> Tensor:
-    """Complex [n] to points [n, 2]."""
-    return torch.view_as_real(z)
-
-
 @registry.register("mixture", "8gaussians", "gaussians")
 @dataclass(frozen=True)
 class Mixture(Curve):
@@ -98,8 +93,8 @@ class Mixture(Curve):
     pieces: ClassVar[int] = 8
 
     def at(self, u: Tensor) -> Tensor:
-        mode = (u * self.pieces).floor()
-        return _plane(torch.polar(torch.full_like(u, self.radius), 2 * math.pi * mode / self.pieces))
+        angle = 2 * math.pi * (u * self.pieces).floor() / self.pieces
+        return self.radius * torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
 @registry.register("moons", "two-moons")
@@ -124,7 +119,7 @@ class SwissRoll(Curve):
     def at(self, u: Tensor) -> Tensor:
         t = 1.5 * math.pi * (1 + 2 * u)
         centre = torch.tensor(complex(2, 2 / (3 * math.pi)), dtype=torch.complex128)  # E t cos t, E t sin t
-        return _plane((torch.polar(t, t) - centre) / 6.8)
+        return torch.view_as_real((torch.polar(t, t) - centre) / 6.8)
 
 
 @registry.register("tree", "fractal")
@@ -144,7 +139,7 @@ class Tree(Curve):
         branch, fraction = place.long(), place - place.floor()
         foot, limb = self._branches()
         index = 2**generation - 1 + branch
-        return _plane(foot[index] + fraction * limb[index])
+        return torch.view_as_real(foot[index] + fraction * limb[index])
 
     def _branches(self) -> tuple[Tensor, Tensor]:
         """Foot and limb of every branch as complex numbers, generation after generation."""
