@@ -65,14 +65,14 @@ def start(seed: int, index: Tensor, path: Path, t: float, model: Model) -> Batch
 
 def walk(denoise: Denoise, scheme: Scheme, state: State, seed: int, index: Tensor) -> Iterator[State]:
     """The state after each step of the scheme; `index` [b] numbers the samples."""
-    x = state.x
-    for i, s in enumerate(scheme.times[1:].tolist()):
+    x, numbers = state.x, scheme.sampler.prepare(denoise.path, scheme.times)
+    for i, (s, c) in enumerate(zip(scheme.times[1:].tolist(), numbers, strict=True)):
 
         def noise(draw: int, i: int = i) -> Batch:
             z = normal(seed, index, i, tuple(x.shape[1:]), stream=1 + draw, dtype=x.dtype)
             return z.to(x.device)
 
-        state = scheme.sampler.step(denoise, state, torch.full_like(state.t, s), noise)
+        state = scheme.sampler.move(denoise, state, torch.full_like(state.t, s), c, noise)
         yield state
 
 

@@ -138,3 +138,11 @@ Noise = Callable[[int], Batch]
 def along(coefficient: Times, x: Batch) -> Batch:
     """Coefficients [b] as [b, 1, ...]: ready to multiply x, in x's precision and on its device."""
     return coefficient.to(x.device, x.dtype).reshape(-1, *(1,) * (x.dim() - 1))
+
+
+def combine(*terms: tuple[Times | float, Batch]) -> Batch:
+    """The sum of coefficient * tensor; a coefficient is one number for each sample, or one for all."""
+    first, *rest = ((c if isinstance(c, float) else along(c, x)) * x for c, x in terms)
+    for term in rest:
+        first = first + term
+    return first

@@ -12,8 +12,9 @@ from typing import ClassVar
 import torch
 
 from ..errors import PellucidError
+from ..paths import Path
 from ..types import Denoise, Noise, State, Times
-from .base import Sampler, registry, remix
+from .base import Number, Sampler, registry, remix
 
 
 @registry.register("ancestral")
@@ -32,7 +33,10 @@ class Ancestral(Sampler):
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def step(self, denoise: Denoise, state: State, s: Times, noise: Noise) -> State:
-        path = denoise.path
-        fresh = self.eta * (-torch.expm1(2 * (path.lam(state.t) - path.lam(s)))).sqrt()
-        return State(remix(path, denoise(state.x, state.t), s, (1 - fresh**2).sqrt(), fresh, noise), s)
+    def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
+        sigma = path.sigma(s)
+        fresh = self.eta * (-torch.expm1(2 * (path.lam(t) - path.lam(s)))).sqrt()
+        return path.alpha(s), sigma * (1 - fresh**2).sqrt(), sigma * fresh
+
+    def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
+        return State(remix(denoise(state.x, state.t), *c, noise), s)

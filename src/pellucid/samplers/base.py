@@ -6,18 +6,24 @@ A first-order step is a re-mix of the pair at the new time, on every path (ident
 
 kappa = 1 is DDIM = flow Euler = DPM-Solver-1. kappa = exp(-h), h = lam_s - lam_t, is the exact posterior
 q(x_s | x_t, x0): ancestral DDPM.
+
+A step has two halves: its coefficients, numbers that depend on times alone, and its move, which asks the network and
+combines. For a batch on one grid the numbers of all steps are prepared at once.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from ..paths import Path
 from ..registry import Registry
-from ..types import Batch, Denoise, Denoised, Noise, State, Times, along
+from ..types import Batch, Denoise, Denoised, Noise, State, Times, combine
 
 registry: "Registry[Sampler]" = Registry("sampler")
+
+Number = Any
+"""A coefficient: float64 [b], one for each sample, or a float for all of them."""
 
 
 class Sampler(ABC):
@@ -32,20 +38,53 @@ class Sampler(ABC):
         """Whether a step draws noise."""
         return False
 
+    @property
+    def past(self) -> int:
+        """How many earlier x0 a step looks back on."""
+        return 0
+
     def init(self, x: Batch, t: Times) -> State:
         """The state in which sampling starts: x at times t, nothing remembered."""
         return State(x, t)
 
-    @abstractmethod
     def step(self, denoise: Denoise, state: State, s: Times, noise: Noise) -> State:
         """The state at times s < t."""
+        past = state.memory[0] if self.past else state.t.new_empty(len(state.t), 0)
+        return self.move(denoise, state, s, self.coefficients(denoise.path, state.t, s, past), noise)
+
+    def prepare(self, path: Path, times: Times) -> list[tuple[float, ...]]:
+        """The coefficients of every step of a grid, as floats."""
+        lams = torch.cat([torch.full((self.past,), -torch.inf, dtype=torch.float64), path.lam(times[:-1])])
+        steps = len(times) - 1
+        past = torch.stack([lams[self.past - k :][:steps] for k in range(1, self.past + 1)] or [lams[:0]], -1)
+        columns = self.coefficients(path, times[:-1], times[1:], past)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    @abstractmethod
+    def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
+        """The numbers of steps t -> s, elementwise; `past` [b, self.past] holds the lams before t, newest first."""
+
+    @abstractmethod
+    def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
+        """The state at times s, by the numbers `c`."""
 
 
-def remix(path: Path, d: Denoised, s: Times, kappa: Times, fresh: Times, noise: Noise) -> Batch:
-    """x_s = alpha_s x0 + sigma_s (kappa eps + fresh z), fresh = sqrt(1 - kappa^2); no noise is drawn if all are 0."""
-    alpha, sigma = path.alpha(s), path.sigma(s)
-    x = along(alpha, d.x0) * d.x0 + along(sigma * kappa, d.eps) * d.eps
-    return x + along(sigma * fresh, x) * noise(0) if bool(fresh.any()) else x
+def remix(d: Denoised, signal: Number, kept: Number, fresh: Number, noise: Noise) -> Batch:
+    """signal x0 + kept eps + fresh z; no noise is drawn where none is asked for."""
+    terms = [(signal, d.x0), (kept, d.eps)]
+    if some(fresh):
+        terms.append((fresh, noise(0)))
+    return combine(*terms)
+
+
+def some(number: Number) -> bool:
+    """Whether a coefficient is not zero, for any sample."""
+    return number != 0 if isinstance(number, float) else bool(number.any())
+
+
+def at(number: Number, t: Times) -> Times:
+    """A time among the coefficients as one for each sample, like t."""
+    return torch.full_like(t, number) if isinstance(number, float) else number
 
 
 def finite(weight: Times) -> Times:

@@ -20,8 +20,9 @@ from typing import Literal
 import torch
 
 from ..errors import PellucidError
-from ..types import Batch, Denoise, Noise, State, Times, along
-from .base import Sampler, finite, registry, remix
+from ..paths import Path
+from ..types import Batch, Denoise, Noise, State, Times, combine
+from .base import Number, Sampler, at, finite, registry, remix
 
 
 @registry.register("multistep")
@@ -45,29 +46,38 @@ class Multistep(Sampler):
     def stochastic(self) -> bool:
         return self.rho > 0
 
-    def init(self, x: Batch, t: Times) -> State:
-        lams = torch.full((len(t), self.order - 1), -torch.inf, dtype=torch.float64)
-        return State(x, t, (lams, x.new_zeros(len(x), self.order - 1, *x.shape[1:])))
+    @property
+    def past(self) -> int:
+        return self.order - 1
 
-    def step(self, denoise: Denoise, state: State, s: Times, noise: Noise) -> State:
-        path, (x, t, (past, history)) = denoise.path, state
-        d = denoise(x, t)
-        lam = path.lam(t)
+    def init(self, x: Batch, t: Times) -> State:
+        lams = torch.full((len(t), self.past), -torch.inf, dtype=torch.float64)
+        return State(x, t, (lams, *(torch.zeros_like(x) for _ in range(self.past))) if self.past else ())
+
+    def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
+        lam, alpha, sigma = path.lam(t), path.alpha(s), path.sigma(s)
         h = path.lam(s) - lam
         kappa = torch.exp(-self.rho * h) if self.rho > 0 else torch.ones_like(h)
         fresh = (-torch.expm1(-2 * self.rho * h)).sqrt() if self.rho > 0 else torch.zeros_like(h)
-        out = remix(path, d, s, kappa, fresh, noise)
-        if self.order > 1:
-            now, *before = path.alpha(s) * self.weights(h, lam, past)
-            out = out + along(now, x) * d.x0
-            for weight, x0 in zip(before, history.unbind(1), strict=True):
-                out = out + along(weight, x) * x0
-            past = torch.cat([lam[:, None], past[:, :-1]], 1)
-            history = torch.cat([d.x0[:, None], history[:, :-1]], 1)
-        return State(out, s, (past, history))
+        now, *before = self.weights(h, lam, past)
+        return alpha * (1 + now), sigma * kappa, sigma * fresh, lam, *(alpha * weight for weight in before)
+
+    def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
+        x, t, memory = state
+        signal, kept, fresh, lam, *before = c
+        d = denoise(x, t)
+        out = remix(d, signal, kept, fresh, noise)
+        if not self.past:
+            return State(out, s)
+        lams, *history = memory
+        out = combine((1.0, out), *zip(before, history, strict=True))
+        lams = torch.cat([at(lam, t)[:, None], lams[:, :-1]], 1)
+        return State(out, s, (lams, d.x0, *history[:-1]))
 
     def weights(self, h: Times, lam: Times, past: Times) -> Times:
         """[order, b]: what the present and each past x0 add, so that their sum is w_1 D_1 + w_2 D_2."""
+        if not self.past:
+            return torch.zeros_like(h)[None]
         a = 1 + self.rho
         c0 = -torch.expm1(-a * h)
         c1 = h - c0 / a

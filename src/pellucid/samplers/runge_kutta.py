@@ -13,17 +13,8 @@ import torch
 
 from ..errors import PellucidError
 from ..paths import Path
-from ..types import Batch, Denoise, Noise, State, Times, along
-from .base import Sampler, finite, registry, remix
-
-
-def _none(draw: int) -> Batch:
-    raise AssertionError("a deterministic re-mix draws no noise")
-
-
-def _euler(denoise: Denoise, d: object, s: Times) -> Batch:
-    one = torch.ones_like(s)
-    return remix(denoise.path, d, s, one, 0 * one, _none)  # type: ignore[arg-type]
+from ..types import Denoise, Noise, State, Times, combine
+from .base import Number, Sampler, at, finite, registry, remix, some
 
 
 @registry.register("heun", "heundiscretescheduler", "sample_heun")
@@ -52,27 +43,28 @@ class Heun(Sampler):
     def stochastic(self) -> bool:
         return self.churn > 0
 
-    def step(self, denoise: Denoise, state: State, s: Times, noise: Noise) -> State:
-        path = denoise.path
-        x, t = self.raised(path, state, s, noise) if self.churn > 0 else state[:2]
-        d = denoise(x, t)
-        out = _euler(denoise, d, s)
-        rise = path.alpha(s) * (torch.exp(-path.lam(s)) - torch.exp(-path.lam(t)))
-        half = torch.where(path.sigma(s) > 0, finite(rise / 2), 0.0)
-        if bool(half.any()):  # the last step, to sigma = 0, is first order
-            out = out + along(half, x) * (denoise(out, s).eps - d.eps)
-        return State(out, s)
-
-    def raised(self, path: Path, state: State, s: Times, noise: Noise) -> tuple[Batch, Times]:
-        """x a little further up the path, and its time there: a forward transition."""
-        x, t, _ = state
-        lam = path.lam(t)
+    def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
+        lam, alpha, sigma = path.lam(t), path.alpha(s), path.sigma(s)
         back = (self.churn * (path.lam(s) - lam)).clamp(max=math.log(2) / 2)
-        churned = (torch.exp(-lam) >= self.low) & (torch.exp(-lam) <= self.high) & lam.isfinite()
+        churned = (torch.exp(-lam) >= self.low) & (torch.exp(-lam) <= self.high) & lam.isfinite() & (back > 0)
         up = torch.where(churned, path.time(lam - back).clamp(max=1), t)
-        keep, fresh = path.transition(t, up)
-        x = along(torch.where(up > t, keep, 1.0), x) * x
-        return x + along(self.scale * torch.where(up > t, fresh, 0.0), x) * noise(0), up
+        keep, fresh = (
+            torch.where(up > t, c, still) for c, still in zip(path.transition(t, up), (1.0, 0.0), strict=True)
+        )
+        rise = finite(alpha * (torch.exp(-path.lam(s)) - torch.exp(-path.lam(up))))
+        half = torch.where(sigma > 0, rise / 2, 0.0)  # the last step, to sigma = 0, is first order
+        return up, keep, self.scale * fresh, alpha, sigma, half
+
+    def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
+        x, t, _ = state
+        up, keep, fresh, signal, kept, half = c
+        if some(fresh):
+            x, t = combine((keep, x), (fresh, noise(0))), at(up, t)
+        d = denoise(x, t)
+        out = remix(d, signal, kept, 0.0, noise)
+        if some(half):
+            out = combine((1.0, out), (half, denoise(out, s).eps - d.eps))
+        return State(out, s)
 
 
 @registry.register("midpoint", "dpm-solver-2", "dpmpp-2s", "dpm++ 2s")
@@ -83,15 +75,20 @@ class Midpoint(Sampler):
     calls: ClassVar[int] = 2
     order: ClassVar[int] = 2  # type: ignore[misc]
 
-    def step(self, denoise: Denoise, state: State, s: Times, noise: Noise) -> State:
-        path, (x, t, _) = denoise.path, state
-        d = denoise(x, t)
-        out = _euler(denoise, d, s)
-        lam = path.lam(t)
+    def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
+        lam, alpha = path.lam(t), path.alpha(s)
         h = path.lam(s) - lam
         inner = h.isfinite()
-        if bool(inner.any()):
-            middle = torch.where(inner, path.time(torch.where(inner, lam + h / 2, 0.0)), t)
-            weight = torch.where(inner, -path.alpha(s) * torch.expm1(-h), 0.0)
-            out = out + along(weight, x) * (denoise(_euler(denoise, d, middle), middle).x0 - d.x0)
+        middle = torch.where(inner, path.time(torch.where(inner, lam + h / 2, 0.0)), t)
+        weight = torch.where(inner, -alpha * torch.expm1(-h), 0.0)
+        return alpha, path.sigma(s), path.alpha(middle), path.sigma(middle), middle, weight
+
+    def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
+        x, t, _ = state
+        signal, kept, signal_mid, kept_mid, middle, weight = c
+        d = denoise(x, t)
+        out = remix(d, signal, kept, 0.0, noise)
+        if some(weight):
+            between = remix(d, signal_mid, kept_mid, 0.0, noise)
+            out = combine((1.0, out), (weight, denoise(between, at(middle, t)).x0 - d.x0))
         return State(out, s)
