@@ -13,11 +13,11 @@ HOUSE = Path(__file__).parents[1] / "src" / "pellucid"
 FLOORS = [
     "errors",  # the cellar, floor -1
     "types registry",
-    "paths nets",
-    "predictions grids oracle noise samplers guidance conditioning ema metrics data pictures",
+    "paths nets noise settings files",
+    "predictions grids oracle samplers guidance conditioning ema metrics data pictures",
     "denoiser",
     "objective sampling checkpoint",
-    "train systems interop",
+    "training systems interop drawing",
     "config explain serve",
     "cli",
 ]

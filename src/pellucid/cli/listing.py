@@ -1,0 +1,77 @@
+"""`pellucid list` and `pellucid show`: what there is, and how a picture or a run came to be."""
+
+import json as jsons
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import unknown
+from .console import answer, table
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+
+
+def list_(
+    family: Annotated[str | None, typer.Argument(help="samplers, paths, ...; all of them without it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """List what can be named in a recipe or on the command line."""
+    families = {name: [_row(registry, part) for part in registry.names()] for name, registry in _registries().items()}
+    families["recipes"] = _recipes()
+    if family is None:
+        names = {name: [row["name"] for row in rows] for name, rows in families.items()}
+        answer("\n".join(f"{name}: {', '.join(parts)}" for name, parts in names.items()), names, json)
+        return
+    rows = families.get(family) or families.get(f"{family}s")
+    if rows is None:
+        raise unknown("family", family, families)
+    answer(table(rows), rows, json)
+
+
+def _registries() -> "dict[str, Registry[Any]]":
+    from .. import grids, nets, objective, paths, predictions, samplers
+    from ..data import toys
+
+    registries: list[Registry[Any]] = [paths.registry, predictions.registry, samplers.registry, grids.registry]
+    registries += [nets.registry, objective.weights, objective.times, toys.registry]
+    names = "paths predictions samplers grids nets weights times toys"
+    return dict(zip(names.split(), registries, strict=True))
+
+
+def _row(registry: "Registry[Any]", name: str) -> dict[str, Any]:
+    """A part's name, what it promises if it is a sampler, its other names, and what it is."""
+    preset = registry.presets.get(name)
+    cls = type(preset) if preset is not None else registry.classes[name]
+    row: dict[str, Any] = {"name": name}
+    if registry.family == "sampler":
+        sampler = registry.make(name)
+        row |= {"order": sampler.order, "stochastic": sampler.stochastic, "calls": sampler.calls}
+    what = repr(preset) if preset is not None else (cls.__doc__ or "").strip().splitlines()[0]
+    return row | {"aliases": registry.aliases_of(name), "what": what}
+
+
+def _recipes() -> list[dict[str, Any]]:
+    """A recipe's first comment line says what it is."""
+    from ..config import shipped
+
+    return [{"name": name, "what": text.splitlines()[0].lstrip("# ")} for name, text in shipped().items()]
+
+
+def show(
+    what: Annotated[str, typer.Argument(help="A PNG, a run, or a recipe.")],
+    json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """Print how a picture was drawn, or the recipe of a run."""
+    if Path(what).suffix.lower() == ".png":
+        from ..drawing import of_png
+
+        settings = of_png(Path(what)).plain()
+        lines = [f"{key} = {jsons.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+        answer("\n".join(lines), settings, json)
+    else:
+        from ..config import Recipe
+
+        recipe = Recipe.load(what)
+        answer(recipe.toml().rstrip(), recipe.model_dump(mode="json", exclude_none=True), json)

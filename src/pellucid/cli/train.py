@@ -1,0 +1,115 @@
+"""`pellucid train`: from a recipe, or from data alone, to a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import PellucidError
+from .console import answer, progress, tell
+
+if TYPE_CHECKING:
+    from ..config import Recipe
+    from ..data import Dataset
+    from ..denoiser import Denoiser
+    from ..training import Progress
+
+
+def train(
+    source: Annotated[
+        str, typer.Argument(help="A recipe (digits, toy-2d, my.toml), a run, or data: a toy, folder, .parquet, .npz.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the recipe, as optim.lr=1e-3.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name; by default the recipe's.")] = None,
+    runs: Annotated[Path, typer.Option("--runs", "--output-dir", help="Where runs are kept.")] = Path("runs"),
+    resume: Annotated[
+        bool | None, typer.Option("--resume/--fresh", help="Go on with the run of that name | begin another beside it.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", "--max-train-steps", help="train.steps")] = None,
+    minutes: Annotated[float | None, typer.Option(help="train.minutes")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", "--train-batch-size", help="train.batch")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", "--learning-rate", help="optim.lr")] = None,
+    seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """Train a model. The same command goes on with a run that was interrupted."""
+    from ..config import Recipe
+
+    options = {"train.steps": steps, "train.minutes": minutes, "train.batch": batch, "optim.lr": lr, "train.seed": seed}
+    short = [f"{key}={value}" for key, value in options.items() if value is not None]
+    recipe = Recipe.load(source, [*(settings or []), *short])
+    folder, recipe = place(recipe, runs / (name or recipe.name), resume)
+    last = fit(recipe, folder)
+    words = f"{folder} is trained: {last['steps']} steps. Draw from it: pellucid sample {folder}"
+    answer(words, {"run": str(folder), **last}, json)
+
+
+def place(recipe: "Recipe", folder: Path, resume: bool | None) -> tuple[Path, "Recipe"]:
+    """Where the recipe is trained, and how it goes on there. What was trained before is never overwritten."""
+    from ..checkpoint import folders
+    from ..config import Recipe
+
+    held = bool(folders(folder))
+    if resume and not held:
+        raise PellucidError(f"there is no run at {folder} to resume; leave out --resume to begin it.")
+    if resume is False:
+        others = (folder.with_name(f"{folder.name}-{i}") for i in range(2, 10_000))
+        return (next(other for other in others if not other.exists()) if folder.exists() else folder), recipe
+    return folder, recipe.goes_on(Recipe.load(folder)) if held else recipe
+
+
+def fit(recipe: "Recipe", folder: Path) -> dict[str, float]:
+    """Train a recipe in a run's folder, to the end or to the first interrupt; what the last step said."""
+    import torch
+
+    from ..files import whole
+    from ..training import Learner, Run
+
+    with progress("reading") as show:
+        data = recipe.read(lambda done, total: show(done, total, ""))
+    if data.skipped:
+        tell(f"left out {len(data.skipped)} pictures; the first, {data.skipped[0].name}, {data.skipped[0].reason}")
+    torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
+    model = recipe.build(data)
+    plan = recipe.plan(model, data)
+    recipe = recipe.for_steps(plan.steps)
+    with whole(folder / "recipe.toml") as file:
+        file.write_text(recipe.toml(), "utf-8")
+    learner = Learner(model, data, plan, recipe.aim())
+    meta = {"recipe": recipe.model_dump()}
+    run = Run(folder, meta, recipe.train.save_every, recipe.train.sample_every, draw=sketch(recipe, data, folder))
+    last: dict[str, float] = {"steps": plan.steps}
+    try:
+        with progress("training") as show:
+            for report in run.fit(learner):
+                last = report._asdict()
+                show(report.step, report.steps, words(report))
+    except KeyboardInterrupt:
+        if learner.step:
+            run.save(learner)
+            tell(f"stopped and saved at step {learner.step}; the same command goes on from there")
+        raise
+    return last
+
+
+def words(report: "Progress") -> str:
+    """A step of training in a few words."""
+    minutes, seconds = divmod(int(report.left), 60)
+    return f"loss {report.loss:.4f}, {report.rate:.0f} samples/s, {minutes}:{seconds:02d} left"
+
+
+def sketch(recipe: "Recipe", data: "Dataset", folder: Path) -> "Callable[[Denoiser, Path], None]":
+    """How the run's samples are drawn as training goes on: always from the same noise."""
+    from ..drawing import Drawing, usual
+
+    labels = tuple(range(len(data.classes)))
+    settings = recipe.sample.model_dump() | {"run": str(folder), "labels": labels, "n": usual(data.shape, labels)}
+    drawing = Drawing.parse(settings)
+
+    def draw(model: "Denoiser", path: Path) -> None:
+        drawing.write(drawing.draw(model), path)
+
+    return draw

@@ -1,0 +1,252 @@
+"""Recipes: everything that decides what is trained and how it is drawn, as TOML.
+
+`key.sub=value` on the command line overrides one setting, its value read as TOML. A key that does not exist, a value
+of the wrong kind, a part that nobody registered: one sentence says which.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from . import grids, paths, predictions, samplers
+from .data import Dataset, Progress, load, toys
+from .denoiser import Denoiser
+from .errors import PellucidError, unknown
+from .objective import Objective
+from .objective import times as times_registry
+from .objective import weights as weight_registry
+from .registry import Registry
+from .settings import Natural, Part, Section, Share, is_section
+from .training import Plan
+from .training.run import sized
+
+MAY_CHANGE = ("name", "train.steps", "train.minutes", "train.save", "train.sample", "train.threads", "sample.")
+"""What may differ when a run goes on: how long it takes and what it shows, not what it learns."""
+
+
+class Data(Section):
+    """Which data: a toy, "digits", a folder of pictures, a .parquet or .npz file, "hub:NAME"."""
+
+    source: str
+    size: PositiveInt | None = None  # side of the pictures; as they are
+    channels: Literal[1, 3] | None = None  # grey or colour; as they are
+
+
+class Aim(Section):
+    """What training lowers: the times it looks at, the weight of each, how often a condition is withheld."""
+
+    times: Part = "stratified"
+    weight: Part = "unit"
+    drop: Share = 0.1
+
+
+class Optim(Section):
+    """AdamW, the course of its learning rate, and the moving average of the weights."""
+
+    lr: PositiveFloat = 1e-3
+    warmup: Natural = 100  # steps
+    decay: Literal["constant", "cosine", "linear"] = "cosine"
+    betas: tuple[Share, Share] = (0.9, 0.99)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: PositiveFloat = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+
+
+class Train(Section):
+    """How long, on what batches, from which seed, and what is written on the way."""
+
+    steps: PositiveInt | None = None
+    minutes: PositiveFloat | None = None  # as many steps as fit, where `steps` is absent
+    batch: PositiveInt = 128
+    seed: Natural = 0
+    save_every: PositiveInt = 1000  # steps
+    sample_every: PositiveInt = 1000  # steps
+    threads: PositiveInt | None = None  # as many as torch takes
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.steps is None and self.minutes is None:
+            raise PellucidError("train has neither steps nor minutes; say how long, such as train.steps=2000.")
+        return self
+
+
+class Sample(Section):
+    """How samples are drawn where nothing else is asked for."""
+
+    sampler: Part = "dpmpp-2m"
+    steps: PositiveInt = 20
+    grid: Part = "karras"
+    guidance: float = 1.0
+
+
+class Recipe(Section):
+    """A diffusion model from its data to its samples."""
+
+    name: str
+    data: Data
+    path: Part = "cosine"
+    prediction: Part = "v"
+    net: Part = "unet"
+    conditioner: Part | None = None  # "label" where the data has classes, else "none"
+    clock: Literal["time", "lam", "edm", "index"] = "time"
+    data_std: PositiveFloat | None = None  # measured
+    objective: Aim = Aim()
+    optim: Optim = Optim()
+    train: Train
+    sample: Sample = Sample()
+
+    @model_validator(mode="after")
+    def _parts_exist(self) -> Self:
+        """A misspelt part is found when the recipe is read, not when its turn comes."""
+        parts: list[tuple[Registry[Any], Part]] = [
+            (paths.registry, self.path),
+            (predictions.registry, self.prediction),
+            (times_registry, self.objective.times),
+            (weight_registry, self.objective.weight),
+            (samplers.registry, self.sample.sampler),
+            (grids.registry, self.sample.grid),
+        ]
+        for registry, part in parts:
+            registry.make(part)
+        return self
+
+    @staticmethod
+    def load(spec: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
+        """The recipe that `spec` means, with `key.sub=value` overrides.
+
+        spec: the name of a shipped recipe, a .toml file, the folder of a run, or a source of data, which the recipe
+        "toy-2d" or "pictures" then trains on.
+        """
+        table = _find(str(spec))
+        for setting in overrides:
+            _override(table, setting)
+        return Recipe.parse(table)
+
+    def goes_on(self, earlier: "Recipe") -> "Recipe":
+        """This recipe as it continues a run that `earlier` began; what cannot change on the way is refused."""
+        old, new = _flat(earlier.model_dump()), _flat(self.model_dump())
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE):
+                values = f"{key} = {old.get(key)!r}, not {new.get(key)!r}"
+                raise PellucidError(f"the run {earlier.name} has {values}; take another --name, or --fresh.")
+        return self.for_steps(self.train.steps or earlier.train.steps)
+
+    def for_steps(self, steps: int | None) -> "Recipe":
+        """The same recipe, trained for so many steps."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"steps": steps})})
+
+    def read(self, progress: Progress | None = None) -> Dataset:
+        """The data; progress(done, total) is called while pictures are decoded."""
+        return load(self.data.source, size=self.data.size, channels=self.data.channels, progress=progress)
+
+    def build(self, data: Dataset) -> Denoiser:
+        """The untrained model for `data`, its weights drawn from the recipe's seed."""
+        labels: Part = {"name": "label", "classes": len(data.classes)} if data.classes else "none"
+        config = {
+            "shape": list(data.shape),
+            "net": self.net,
+            "conditioner": self.conditioner or labels,
+            "path": self.path,
+            "prediction": self.prediction,
+            "data_std": self.data_std or data.std,
+            "clock": self.clock,
+        }
+        return Denoiser.from_config(config, self.train.seed)
+
+    def aim(self) -> Objective:
+        """The objective."""
+        times = times_registry.make(self.objective.times)
+        return Objective(times, weight_registry.make(self.objective.weight), self.objective.drop)
+
+    def plan(self, model: Denoiser, data: Dataset) -> Plan:
+        """The plan of training; where only minutes are given, a few steps of a copy tell how many fit."""
+        settings = self.optim.model_dump() | {"batch": self.train.batch, "seed": self.train.seed}
+        if self.train.steps:
+            return Plan(steps=self.train.steps, **settings)
+        return sized(model, data, Plan(**settings), self.aim(), self.train.minutes or 1.0)
+
+    def toml(self) -> str:
+        """This recipe, complete, as the TOML that `load` reads."""
+        table = self.model_dump(exclude_none=True)
+        sections = [key for key, field in Recipe.model_fields.items() if is_section(field.annotation)]
+        lines = [f"{key} = {_toml(value)}" for key, value in table.items() if key not in sections]
+        for section in sections:
+            lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in table[section].items())]
+        return "\n".join(lines) + "\n"
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value of a nested table under its dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def shipped() -> dict[str, str]:
+    """The recipes that come with pellucid: their TOML by name."""
+    found = [file for file in files(__package__).joinpath("recipes").iterdir() if file.name.endswith(".toml")]
+    return {file.name.removesuffix(".toml"): file.read_text("utf-8") for file in sorted(found, key=lambda f: f.name)}
+
+
+def _find(spec: str) -> dict[str, Any]:
+    """The table that `spec` means (see Recipe.load)."""
+    path, recipes = Path(spec), shipped()
+    if spec in recipes:
+        return tomllib.loads(recipes[spec])
+    if (path / "recipe.toml").is_file():
+        return _read(path / "recipe.toml")
+    if path.suffix == ".toml":
+        return {"name": path.stem, **_read(path)}
+    toy = spec.lower() in toys.registry.aliases
+    if toy or path.exists() or spec.startswith("hub:"):
+        table = tomllib.loads(recipes["toy-2d" if toy else "pictures"])
+        return table | {"name": Path(path.name.removeprefix("hub:")).stem, "data": {**table["data"], "source": spec}}
+    if len(path.parts) > 1 or path.suffix:
+        raise PellucidError(f"there is no {spec}; expected a recipe, a run, or a source of data.")
+    raise unknown("recipe or source of data", spec, [*recipes, *toys.registry.names()])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise PellucidError(f"cannot read the recipe {path}: {(error.strerror or str(error)).lower()}.") from None
+    except ValueError as error:
+        raise PellucidError(f"the recipe {path} is not TOML: {str(error).rstrip('.')}.") from None
+
+
+def _override(table: dict[str, Any], setting: str) -> None:
+    """Set one `key.sub=value` in the table; a part written as its name becomes the table of that name."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise PellucidError(f"{setting!r} is no setting; expected key=value, such as optim.lr=1e-3.")
+    *outer, last = key.strip().split(".")
+    for word in outer:
+        inner = table.get(word, {})
+        table[word] = {"name": inner} if isinstance(inner, str) else inner
+        table = table[word]
+        if not isinstance(table, dict):
+            raise PellucidError(f"{key.strip()!r} is no setting: {word!r} has no settings of its own.")
+    table[last] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """A value as TOML has it; anything else is a text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)  # texts, numbers, true and false are the same in both

@@ -1,0 +1,217 @@
+"""Drawings: what was asked of a trained run, carried out, and kept inside every PNG so that it can be drawn again.
+
+Sample i of seed s is the same picture wherever it is drawn, so a drawing is a few numbers. They are the PNG's text
+chunk `pellucid`, as JSON; its chunk `parameters` says the same in the words that other programs read.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from . import __version__, checkpoint, grids, pictures, samplers, sampling
+from .checkpoint import Checkpoint
+from .data import decode
+from .denoiser import Denoiser
+from .errors import PellucidError
+from .files import whole, whole_folder
+from .guidance import CFG
+from .settings import Natural, Part, Section, Share
+
+
+class Drawing(Section):
+    """Samples first ... first + n - 1 of `seed`, by the averaged weights of a run."""
+
+    run: str
+    weights: str | None = None  # the first digits of their hash; None: the run's newest
+    n: PositiveInt = 64
+    first: Natural = 0
+    seed: Natural = 0
+    labels: tuple[Natural, ...] = ()  # sample i has labels[i % len(labels)]; without any, none has a condition
+    guidance: float = 1.0
+    interval: tuple[Share, Share] = (0.0, 1.0)
+    rescale: Share = 0.0
+    sampler: Part = "dpmpp-2m"
+    steps: PositiveInt = 20
+    grid: Part = "karras"
+    batch: PositiveInt = 64
+    exact: bool = False
+    only: Natural | None = None  # of the n, the one in this file
+
+    @property
+    def label(self) -> Tensor | None:
+        """[n] the class of each sample."""
+        index = torch.arange(self.first, self.first + self.n)
+        return torch.tensor(self.labels)[index % len(self.labels)] if self.labels else None
+
+    def draw(self, model: Denoiser, progress: Callable[[int, int], None] | None = None) -> Tensor:
+        """The samples, [n, *shape] in model units."""
+        x = sampling.sample(model, self.n, batch=self.batch, exact=self.exact, progress=progress, **self._settings())
+        return x if self.only is None else x[self.only : self.only + 1]
+
+    def trajectory(self, model: Denoiser) -> list[sampling.Step]:
+        """The samples' way from noise to data."""
+        return sampling.trajectory(model, self.n, **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        label = self.label
+        return {
+            "sampler": samplers.registry.make(self.sampler),
+            "steps": self.steps,
+            "grid": grids.registry.make(self.grid),
+            "seed": self.seed,
+            "first": self.first,
+            "cond": None if label is None else {"label": label},
+            "guidance": None if label is None else CFG(self.guidance, self.interval, self.rescale),
+        }
+
+    def alone(self, i: int) -> "Drawing":
+        """The drawing of sample number i of this one: it draws again no more than the batch in which i was drawn."""
+        batch = 1 if self.exact else self.batch
+        low = i // batch * batch
+        part = {"first": self.first + low, "n": min(batch, self.n - low), "only": i - low}
+        return self.model_copy(update=part)
+
+    def changed(self, changes: dict[str, Any], eta: float | None = None) -> "Drawing":
+        """The same but for these settings."""
+        apart = {"only": None} if {"n", "first"} & set(changes) else {}
+        new = Drawing.parse(self.model_dump() | apart | changes)
+        if eta is None:
+            return new
+        sampler = sampling.with_eta(samplers.registry.make(new.sampler), eta)
+        return new.model_copy(update={"sampler": samplers.registry.describe(sampler)})
+
+    def plain(self) -> dict[str, Any]:
+        """All that is set, ready for JSON."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def words(self, shape: tuple[int, ...]) -> dict[str, str]:
+        """The text chunks of a PNG."""
+        sampler, grid = (part if isinstance(part, str) else part["name"] for part in (self.sampler, self.grid))
+        settings = {
+            "Steps": self.steps,
+            "Sampler": sampler,
+            "Schedule type": grid,
+            "CFG scale": self.guidance,
+            "Seed": self.seed,
+            "Size": "x".join(map(str, shape[:0:-1])),
+            "Model hash": self.weights,
+            "Model": Path(self.run).name,
+            "Version": f"pellucid {__version__}",
+        }
+        prompt = f"label {', '.join(map(str, self.labels))}" if self.labels else ""
+        parameters = f"{prompt}\n{', '.join(f'{key}: {value}' for key, value in settings.items())}"
+        return {"pellucid": json.dumps(self.plain()), "parameters": parameters}
+
+    def sheet(self, x: Tensor) -> pictures.Picture:
+        """All samples as one picture, a row for each class where they take turns; a sample alone as it is."""
+        if not is_picture(x.shape[1:]):
+            return pictures.scatter(x)
+        if self.only is not None:
+            return pictures.plain(decode(x)[0])
+        turns = len(self.labels)
+        if 2 <= turns <= 32 and len(x) % turns == 0:
+            return pictures.tile(decode(x.unflatten(0, (-1, turns)).transpose(0, 1).flatten(0, 1)), len(x) // turns)
+        return pictures.tile(decode(x))
+
+    def arrays(self, x: Tensor) -> dict[str, np.ndarray]:
+        """arr_0: the samples, pictures as bytes [n, h, w, c]; arr_1: their labels (the layout of ADM's evaluations)."""
+        pixels = decode(x).permute(0, 2, 3, 1) if is_picture(x.shape[1:]) else x
+        labels = {} if self.label is None else {"arr_1": self.label.numpy()}
+        return {"arr_0": pixels.cpu().numpy(), **labels}
+
+    def write(self, x: Tensor, out: Path) -> None:
+        """Write samples x [n, *shape]: a .png shows them all, an .npz holds them, a folder gets a PNG for each."""
+        if out.suffix == ".npz":
+            with whole(out) as temporary, open(temporary, "wb") as file:
+                np.savez(file, **self.arrays(x))
+        elif out.suffix == ".png":
+            pictures.save_png(out, self.sheet(x), self.words(tuple(x.shape[1:])))
+        else:
+            with whole_folder(out) as folder:
+                for i, sample in enumerate(decode(x)):
+                    words = self.alone(i).words(tuple(sample.shape))
+                    pictures.save_png(folder / f"{self.first + i:06d}.png", pictures.plain(sample), words)
+
+
+def usual(shape: Sequence[int], labels: tuple[int, ...]) -> int:
+    """How many to draw where nobody says: eight pictures of each class, or points enough to see a density."""
+    return (8 * len(labels) if 2 <= len(labels) <= 32 else 64) if is_picture(shape) else 4000
+
+
+def is_picture(shape: Sequence[int]) -> bool:
+    """Whether samples of this shape can be shown: grey or colour, two dimensions in space."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def check(out: Path, shape: Sequence[int]) -> None:
+    """Refuse, before anything is drawn, a file that could not show samples of this shape."""
+    if out.suffix not in ("", ".png", ".npz"):
+        raise PellucidError(f"cannot write {out}; expected a .png, an .npz or a folder.")
+    if out.suffix == "" and not is_picture(shape) or out.suffix == ".png" and not (is_picture(shape) or shape == (2,)):
+        raise PellucidError(f"samples of shape {tuple(shape)} are no pictures; write them to an .npz.")
+
+
+def of_run(run: str, found: Checkpoint, label: str | None = None) -> Drawing:
+    """A run's own way of drawing: its recipe's sampler and guidance, the classes in turn."""
+    chosen = labels(label or "all", found)
+    settings = dict(found.meta.get("recipe", {}).get("sample", {}))
+    settings |= {"run": run, "weights": fingerprint(found), "labels": chosen}
+    return Drawing.parse(settings | {"n": usual(found.meta["config"]["shape"], chosen)})
+
+
+def of_png(path: Path) -> Drawing:
+    """The drawing that a PNG carries."""
+    try:
+        table = json.loads(pictures.read_words(path)["pellucid"])
+    except (KeyError, json.JSONDecodeError):
+        raise PellucidError(f"{path} does not say how it was drawn; expected a PNG written by pellucid.") from None
+    return Drawing.parse(table)
+
+
+def labels(text: str, found: Checkpoint) -> tuple[int, ...]:
+    """The classes that a text names: "all", "none", or names and numbers with commas between."""
+    classes = names(found)
+    if text == "none" or (text == "all" and not classes):
+        return ()
+    if not classes:
+        raise PellucidError(f"label is {text!r}, but this model has no classes; leave it out.")
+    words = classes if text == "all" else text.split(",")
+    return tuple(_label(word.strip(), classes) for word in words)
+
+
+def names(found: Checkpoint) -> list[str]:
+    """The names of the classes by which a model can be conditioned."""
+    count = found.meta["config"]["conditioner"].get("classes", 0)
+    return [str(name) for name in found.meta.get("classes", range(count))][:count]
+
+
+def _label(word: str, classes: list[str]) -> int:
+    if word in classes:
+        return classes.index(word)
+    if word.isdecimal() and int(word) < len(classes):
+        return int(word)
+    last = len(classes) - 1
+    names = "" if classes == [str(i) for i in range(last + 1)] else f", or a name such as {classes[0]!r}"
+    raise PellucidError(f"label {word!r} is no class of this model; expected 0 to {last}{names}.")
+
+
+def find(run: str, weights: str | None = None) -> Checkpoint:
+    """The newest checkpoint of a run, or the one that has these weights."""
+    if weights is None:
+        return checkpoint.latest(Path(run))
+    for folder in checkpoint.folders(Path(run)) or [Path(run)]:
+        found = checkpoint.open_(folder)
+        if fingerprint(found) == weights:
+            return found
+    raise PellucidError(f"no checkpoint of {run} has the weights {weights}; the run was trained on, moved or removed.")
+
+
+def fingerprint(found: Checkpoint) -> str:
+    """The first digits of the hash of the averaged weights."""
+    return str(found.meta["files"]["ema.safetensors"])[:16]
