@@ -4,6 +4,7 @@ A part among them is its name or its table,  path = "cosine"  or  path = {name =
 without a name changes options of the default part.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Self, TypeGuard
 
@@ -67,7 +68,8 @@ def _sentence(error: ValidationError, known: list[str]) -> PellucidError:
     if isinstance(cause := first.get("ctx", {}).get("error"), PellucidError):
         return cause
     key = max((k for k in known if f"{key}.".startswith(f"{k}.")), key=len, default=key)
-    return PellucidError(f"{key} is {first['input']!r}; expected {first['msg'].removeprefix('Input should be ')}.")
+    expected = re.sub(r"^(?=greater|less)", "a number ", first["msg"].removeprefix("Input should be "))
+    return PellucidError(f"{key} is {first['input']!r}; expected {expected}.")
 
 
 def _misspelt(key: str, known: list[str]) -> PellucidError:

@@ -1,0 +1,123 @@
+"""A recipe means what it says, says all of it again, and refuses what it does not understand in one sentence."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pellucid import config
+from pellucid.config import Recipe
+from pellucid.errors import PellucidError
+
+every_recipe = pytest.mark.parametrize("name", config.shipped())
+
+
+@every_recipe
+def test_shipped_recipes_are_complete(name: str) -> None:
+    recipe = Recipe.load(name)
+    assert recipe.name == name
+    assert tomllib.loads(recipe.toml()).keys() >= {"data", "net", "objective", "optim", "train", "sample"}
+
+
+@every_recipe
+def test_a_recipe_written_and_read_is_itself(name: str, tmp_path: Path) -> None:
+    recipe = Recipe.load(name, ["net.width=24", "path={name='shifted', base='flow', shift=2.5}", "optim.lr=1e-05"])
+    (tmp_path / "mine.toml").write_text(recipe.toml())
+    assert Recipe.load(tmp_path / "mine.toml") == recipe
+
+
+@pytest.mark.parametrize("name", ["digits", "toy-2d"])
+def test_a_recipe_builds_what_it_describes(name: str) -> None:
+    recipe = Recipe.load(name, ["train.steps=7", "path=flow", "prediction=velocity"])
+    data = recipe.read()
+    model = recipe.build(data)
+    described = model.config()
+    assert described["path"] == {"name": "flow"} and described["prediction"] == {"name": "velocity"}
+    assert recipe.net.items() <= described["net"].items()
+    assert described["data_std"] == data.std
+    assert described["conditioner"].get("classes", 0) == len(data.classes)
+    assert recipe.plan(model, data).steps == 7
+    assert recipe.aim().drop == recipe.objective.drop
+
+
+def test_only_minutes_are_turned_into_steps() -> None:
+    recipe = Recipe.load("toy-2d", ["net.width=16", "train={minutes=0.001, batch=8}"])
+    data = recipe.read()
+    assert recipe.plan(recipe.build(data), data).steps >= 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "value"),
+    [
+        ("train.steps=5", ("train", "steps"), 5),
+        ("optim.lr=1e-3", ("optim", "lr"), 0.001),
+        ("optim.betas=[0.9, 0.95]", ("optim", "betas"), (0.9, 0.95)),
+        ("path=flow", ("path",), "flow"),
+        ("path.s=0.01", ("path",), {"name": "cosine", "s": 0.01}),
+        ("sample.grid.rho=5", ("sample", "grid"), {"name": "karras", "rho": 5}),
+        ("name=my run", ("name",), "my run"),
+    ],
+)
+def test_overrides(setting: str, key: tuple[str, ...], value: object) -> None:
+    found: object = Recipe.load("digits", [setting])
+    for word in key:
+        found = getattr(found, word)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("optim.lrr=1", "'optim.lrr'; did you mean 'optim.lr'?"),
+        ("lr=1", "'lr'; did you mean 'optim.lr'?"),
+        ("optmi.lr=1", "did you mean 'optim'?"),
+        ("train.steps=0", "train.steps is 0; expected a number greater than 0"),
+        ("train.steps=many", "train.steps is 'many'; expected a valid integer"),
+        ("optim.lr=nan", "optim.lr is nan; expected a finite number"),
+        ("optim.decay=cosinus", "optim.decay is 'cosinus'; expected 'constant', 'cosine' or 'linear'"),
+        ("path=cosinus", "unknown path 'cosinus'; did you mean 'cosine'?"),
+        ("path=3", "path is 3; expected"),
+        ("path.q=3", "unknown option of path"),
+        ("sample.sampler=dpmpp2m", "did you mean"),
+        ("objective.weight=minsnr", "did you mean 'min"),
+        ("data.channels=2", "data.channels is 2; expected 1 or 3"),
+        ("train.batch.size=4", "'batch' has no settings of its own"),
+        ("steps", "expected key=value"),
+        ("data={}", "data.source is missing"),
+    ],
+)
+def test_mistakes_are_one_sentence(setting: str, said: str) -> None:
+    with pytest.raises(PellucidError) as caught:
+        Recipe.load("digits", [setting])
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [("digts", "did you mean 'digits'?"), ("no/such/folder", "there is no"), ("none.toml", "cannot read the recipe")],
+)
+def test_a_recipe_that_is_not_there(spec: str, said: str) -> None:
+    with pytest.raises(PellucidError, match=said):
+        Recipe.load(spec)
+
+
+def test_data_alone_is_a_recipe(tmp_path: Path) -> None:
+    assert Recipe.load("moons").data.source == "moons"
+    assert Recipe.load("moons").net == Recipe.load("toy-2d").net
+    folder = Recipe.load(tmp_path, ["data.size=16"])
+    assert (folder.name, folder.data.source, folder.data.size) == (tmp_path.name, str(tmp_path), 16)
+    assert folder.net == Recipe.load("pictures").net
+
+
+def test_a_run_goes_on_only_as_what_it_was() -> None:
+    earlier = Recipe.load("digits", ["train.steps=50"])
+    assert Recipe.load("digits", ["train.steps=80", "sample.steps=3"]).goes_on(earlier).train.steps == 80
+    assert Recipe.load("digits", ["train={minutes=1}"]).goes_on(earlier).train.steps == 50
+    with pytest.raises(PellucidError, match="optim.lr = 0.002, not 0.001"):
+        Recipe.load("digits", ["optim.lr=1e-3"]).goes_on(earlier)
+
+
+def test_text_that_is_not_toml(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("name = \n")
+    with pytest.raises(PellucidError, match="is not TOML"):
+        Recipe.load(tmp_path / "x.toml")
