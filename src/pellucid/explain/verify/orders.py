@@ -1,0 +1,142 @@
+"""Theorems of order: each deterministic sampler converges as fast as it says, to the exact flow.
+
+Integrated between interior times (the last step, to sigma = 0, is first order by design), in equal steps of each
+path's own time, so that steps in lam are unequal. The sampler's memory is filled by exact points: it walks `order - 1`
+steps before the start and is put back on the reference after each. A mixture, because a single Gaussian is too kind.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ...oracle import GaussianMixture, Oracle
+from ...paths import Path
+from ...paths import registry as paths
+from ...samplers import Sampler
+from ...types import Bound
+from .theorem import Row, all_samplers, at_most, error, mixture, near, theorem, times
+
+PATHS = "cosine", "vp", "flow"
+STEPS = 80, 160
+Flow = Callable[[Tensor, float, float], Tensor]
+"""x at time t -> x at time s."""
+
+
+def span(path: Path) -> tuple[float, float]:
+    """The times at which lam = -1.5 and lam = 2: where the data takes shape."""
+    t, s = path.time(times(-1.5, 2.0)).tolist()
+    return t, s
+
+
+def points(data: GaussianMixture, path: Path, t: float, n: int = 128) -> Tensor:
+    """Exact samples of x_t."""
+    eps = GaussianMixture(times(1.0), torch.zeros(1, data.shape[0]), times(1.0)[0]).sample(n, seed=1)
+    return path.mix(data.sample(n, seed=2), eps, times(t).expand(n))
+
+
+def fine(oracle: Oracle, steps: int = 400) -> Flow:
+    """The probability-flow ODE dx/dt = alpha' x0 + sigma' eps by the classical Runge-Kutta method, in tiny steps."""
+    start, end = span(oracle.path)
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        da, ds = oracle.path.rates(times(t))
+        d = oracle(x, times(t).expand(len(x)))
+        return da * d.x0 + ds * d.eps
+
+    def flow(x: Tensor, t: float, s: float) -> Tensor:
+        n = math.ceil(steps * abs(t - s) / (start - end))
+        h = (s - t) / n
+        for i in range(n):
+            now = t + i * h
+            k1 = velocity(x, now)
+            k2 = velocity(x + h / 2 * k1, now + h / 2)
+            k3 = velocity(x + h / 2 * k2, now + h / 2)
+            k4 = velocity(x + h * k3, now + h)
+            x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        return x
+
+    return flow
+
+
+def quantiles(oracle: Oracle) -> Flow:
+    """In one dimension the flow keeps ranks: F_s^-1(F_t(x)), by bisection, exact."""
+    data, path = oracle.data, oracle.path
+    assert isinstance(data, GaussianMixture)
+
+    def cdf(x: Tensor, t: float) -> Tensor:
+        alpha, sigma = path.alpha(times(t)), path.sigma(times(t))
+        std = (alpha**2 * data.covariances[:, 0, 0] + sigma**2).sqrt()
+        return torch.special.ndtr((x - alpha * data.means[:, 0]) / std) @ data.weights
+
+    def flow(x: Tensor, t: float, s: float) -> Tensor:
+        rank = cdf(x, t)
+        low, high = torch.full_like(x, -20), torch.full_like(x, 20)
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = (cdf(middle, s) < rank)[:, None]
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
+
+    return flow
+
+
+class Problem:
+    """Points at the start of the span and where the exact flow takes them."""
+
+    def __init__(self, oracle: Oracle, exact: Flow) -> None:
+        self.oracle, self.exact = oracle, exact
+        self.t, self.s = span(oracle.path)
+        self.x = points(oracle.data, oracle.path, self.t)  # type: ignore[arg-type]
+        self.end = exact(self.x, self.t, self.s)
+
+    def walk(self, sampler: Sampler, steps: int) -> Tensor:
+        """x at the end, the memory before the start filled from the exact flow."""
+        h, early = (self.t - self.s) / steps, sampler.order - 1
+        grid = [times(self.t + (early - i) * h).expand(len(self.x)) for i in range(early + steps + 1)]
+        seeds = [self.exact(self.x, self.t, float(u[0])) for u in grid[:early]] + [self.x]
+        state = sampler.init(seeds[0], grid[0])
+        for i, u in enumerate(grid[1:], start=1):
+            state = sampler.step(Bound(self.oracle), state, u, no_noise)
+            state = state._replace(x=seeds[i]) if i <= early else state
+        return state.x
+
+    def slope(self, sampler: Sampler) -> float:
+        """log2 of the fall of the mean error as the steps double."""
+        coarse, narrow = (float((self.walk(sampler, n) - self.end).abs().mean()) for n in STEPS)
+        return math.log2(coarse / narrow)
+
+
+def no_noise(draw: int) -> Tensor:
+    """A deterministic sampler never asks."""
+    raise AssertionError("a deterministic sampler drew noise")
+
+
+def slopes(dim: int, solution: Callable[[Oracle], Flow]) -> Iterator[Row]:
+    """One row for each path and deterministic sampler."""
+    for name in PATHS:
+        oracle = mixture(dim).at(paths.make(name))
+        problem = Problem(oracle, solution(oracle))
+        for subject, sampler in all_samplers(stochastic=False).items():
+            yield near(f"{subject} on {name}", problem.slope(sampler), sampler.order, 0.15)
+
+
+@theorem
+def reference() -> Iterator[Row]:
+    """The fine solution of the probability-flow ODE is the exact flow map F_s^-1(F_t(x)) in one dimension."""
+    for name in PATHS:
+        oracle = mixture(1).at(paths.make(name))
+        yield at_most(name, error(Problem(oracle, fine(oracle)).end, Problem(oracle, quantiles(oracle)).end), 1e-9)
+
+
+@theorem
+def order() -> Iterator[Row]:
+    """Each deterministic sampler converges to the fine solution with its declared order."""
+    yield from slopes(2, fine)
+
+
+@theorem
+def order_to_the_exact_flow() -> Iterator[Row]:
+    """The same in one dimension, where the flow map is known in closed form."""
+    yield from slopes(1, quantiles)
