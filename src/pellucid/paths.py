@@ -396,6 +396,20 @@ class Shifted(Path):
     def time(self, lam: Times) -> Times:
         return self.base.time(lam + math.log(self.shift))
 
+    def rates(self, t: Times) -> tuple[Times, Times]:
+        # the base's rates at its own time u, times du/dt from tan(angle(u)) = shift tan(angle(t)): finite at both ends
+        base, u = self.base, self._base_time(t)
+        spread = base.alpha(u) ** 2 + base.sigma(u) ** 2
+        stretch = self.shift * spread / (base.alpha(t) ** 2 + (self.shift * base.sigma(t)) ** 2)
+        speed = stretch * self._turn(t) / self._turn(u)
+        alpha, sigma = base.rates(u)
+        return alpha * speed, sigma * speed
+
+    def _turn(self, t: Times) -> Times:
+        """alpha sigma' - sigma alpha' of the base: how fast atan2(sigma, alpha) turns, times alpha^2 + sigma^2."""
+        alpha, sigma = self.base.rates(t)
+        return self.base.alpha(t) * sigma - self.base.sigma(t) * alpha
+
 
 def carry(x: Batch, t: Times, old: Path, new: Path) -> tuple[Batch, Times]:
     """The point of path `new` that has the signal-to-noise ratio of (x, t) on path `old`.
