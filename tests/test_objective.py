@@ -29,11 +29,11 @@ T = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)
 def test_an_error_of_the_answer_is_the_same_error_of_x0(path: str, prediction: str) -> None:
     """|dy|^2 = (det/sigma)^2 |dx0|^2 at fixed x, measured by moving the answer."""
     path, prediction = paths.registry.make(path), predictions.registry.make(prediction)
-    g = torch.Generator().manual_seed(0)
-    x, y, dy = (torch.randn(len(T), 3, generator=g, dtype=torch.float64) for _ in range(3))
-    moved, still = (predictions.solve(prediction, path, x, out, T).x0 for out in (y + dy, y))
+    g, t = torch.Generator().manual_seed(0), path.time(torch.linspace(-3, 3, 49, dtype=torch.float64)).clamp(max=1)
+    x, y, dy = (torch.randn(len(t), 3, generator=g, dtype=torch.float64) for _ in range(3))
+    moved, still = (predictions.solve(prediction, path, x, out, t).x0 for out in (y + dy, y))
     got = (moved - still).square().sum(1)
-    torch.testing.assert_close(got, prediction.gain(path, T) ** 2 * dy.square().sum(1), rtol=1e-8, atol=0)
+    torch.testing.assert_close(got, prediction.gain(path, t) ** 2 * dy.square().sum(1), rtol=1e-8, atol=0)
 
 
 @pytest.mark.parametrize("weight", objective.weights.names())

@@ -117,7 +117,7 @@ class Denoiser(nn.Module):
 def seeded(seed: int) -> Iterator[None]:
     """Weights drawn inside come from `seed`; the caller's random state is untouched."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 

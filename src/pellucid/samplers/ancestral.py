@@ -39,4 +39,5 @@ class Ancestral(Sampler):
         return path.alpha(s), sigma * (1 - fresh**2).sqrt(), sigma * fresh
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
-        return State(remix(denoise(state.x, state.t), *c, noise), s)
+        signal, kept, fresh = c
+        return State(remix(denoise(state.x, state.t), signal, kept, fresh, noise), s)

@@ -134,9 +134,9 @@ class Learner:
     def restore(self, found: Checkpoint) -> None:
         """Take the state of a checkpoint."""
         self.model.load_state_dict(found.tensors["model"])
-        self.ema.load_state_dict(found.tensors["ema"])
-        restore_optimizer(self.optimizer, found.tensors["optim"])
         self.step = int(found.meta["step"])
+        self.ema.load_state_dict(found.tensors["ema"], self.step)
+        restore_optimizer(self.optimizer, found.tensors["optim"])
 
 
 def order(seed: int, n: int, index: Tensor) -> Tensor:
