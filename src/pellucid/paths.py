@@ -104,8 +104,9 @@ class _Linear:
         return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
 
     def time_at(self, integral: Times) -> Times:
-        slope = self.beta_max - self.beta_min
-        return 2 * integral / (self.beta_min + (self.beta_min**2 + 2 * slope * integral).sqrt())
+        per = 1 / integral  # divided through, so that an infinite integral has an infinite time
+        root = ((self.beta_min * per) ** 2 + 2 * (self.beta_max - self.beta_min) * per).sqrt()
+        return 2 / (self.beta_min * per + root)
 
 
 @registry.register("vp", "linear", "vp-linear", "ddpm")
@@ -202,7 +203,8 @@ class Sigmoid(Path):
         return torch.sinh(rise / 2) / (2 * torch.cosh(low / 2) * torch.cosh((low + rise) / 2))
 
     def _ends(self) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.start / self.tau).double(), torch.tensor(self.end / self.tau).double()
+        a, b = torch.tensor([self.start, self.end], dtype=torch.float64) / self.tau
+        return a, b
 
     def alpha(self, t: Times) -> Times:
         a, b = self._ends()
