@@ -1,0 +1,148 @@
+"""Training is a function of (data, plan, seed): resumed anywhere, split anywhere, it is the same training."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import pellucid
+from pellucid import PellucidError, checkpoint, conditioning, nets, oracle, paths, predictions
+from pellucid.data import Dataset, Split
+from pellucid.denoiser import Denoiser, seeded
+from pellucid.objective import LogitNormal, Objective
+from pellucid.training import Learner, Plan, Run
+from pellucid.training.learner import order
+
+PLAN = Plan(steps=12, batch=16, lr=1e-2, warmup=3, ema=0.9)
+
+
+def points(n: int = 50) -> Dataset:
+    mixture = oracle.GaussianMixture.random(4, 2, seed=3)
+    x = mixture.sample(n, seed=1).float()
+    return Dataset("points", Split(x, (x[:, 0] > 0).long(), None), None, ("left", "right"), ())
+
+
+def model() -> Denoiser:
+    with seeded(0):
+        label = conditioning.registry.make({"name": "label", "classes": 2, "width": 8})
+        return Denoiser(nets.MLP((2,), 8, width=16, blocks=1), conditioner=label)
+
+
+def state(learner: Learner) -> dict[str, torch.Tensor]:
+    named = learner.tensors().items()
+    return {f"{group}/{name}": tensor.clone() for group, tensors in named for name, tensor in tensors.items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_resumed_at_any_step_it_is_the_same_run(tmp_path: Path, stop: int) -> None:
+    """Weights, average, optimiser and losses bit-equal to the run that was never stopped."""
+    whole = Learner(model(), points(), PLAN)
+    losses = [p.loss for p in whole.fit()]
+    first = Learner(model(), points(), PLAN)
+    head = [first.advance()[0] for _ in range(stop)]
+    checkpoint.save(tmp_path / "c", first.tensors(), {"step": first.step, "config": first.model.config()})
+    second = Learner(model(), points(), PLAN)
+    second.restore(checkpoint.open_(tmp_path / "c"))
+    tail = [p.loss for p in second.fit()]
+    assert head + tail == losses
+    assert same(state(whole), state(second))
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    def keeper(name: str) -> Run:
+        return Run(tmp_path / name, save_every=4, log_every=2)
+
+    whole = Learner(model(), points(), PLAN)
+    list(keeper("whole").fit(whole))
+    cut = keeper("cut").fit(Learner(model(), points(), PLAN))
+    for _ in range(7):
+        next(cut)
+    cut.close()
+    again = Learner(model(), points(), PLAN)
+    list(keeper("cut").fit(again))
+    assert same(state(whole), state(again))
+    rows = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "cut")
+    ]
+    assert [r["step"] for r in rows[0]] == [r["step"] for r in rows[1]] == [2, 4, 6, 8, 10, 12]
+    assert [r["loss"] for r in rows[0]] == [r["loss"] for r in rows[1]]
+    assert len(checkpoint.folders(tmp_path / "cut")) == 2
+
+
+def test_every_picture_is_seen_once_an_epoch_whatever_the_batch() -> None:
+    rows = order(7, 50, torch.arange(150))
+    for epoch in rows.split(50):
+        assert sorted(epoch.tolist()) == list(range(50))
+    assert not torch.equal(rows[:50], rows[50:100])
+    assert torch.equal(rows, torch.cat([order(7, 50, part) for part in torch.arange(150).split(7)]))
+
+
+def test_the_gradient_of_a_batch_is_the_sum_of_its_parts() -> None:
+    """Times, noise and dropped labels belong to the sample: a batch may be split anywhere."""
+    aim, data, index = Objective(times=LogitNormal(), drop=0.5), points(), torch.arange(32)
+    gradients = []
+    for parts in ([32], [5, 11, 16]):
+        net = model()
+        for p in net.parameters():
+            torch.nn.init.normal_(p, std=0.3, generator=torch.Generator().manual_seed(p.numel()))
+        for part in index.split(parts):
+            x0, cond = data.batch(part)
+            (aim(net, x0, cond, 0, part).sum() / 32).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_minimum_is_the_oracle() -> None:
+    """A trained denoiser comes near the exact one: the loss has a floor, and training reaches for it."""
+    mixture = oracle.GaussianMixture.random(3, 2, seed=1)
+    x = mixture.sample(20_000, seed=0).float()
+    data = Dataset("mixture", Split(x, None, None), None, (), ())
+    path, rule = paths.Cosine(), predictions.V()
+    with seeded(0):
+        net = Denoiser(nets.MLP((2,), width=96, blocks=2), path, rule, data_std=data.std)
+    trained = pellucid.train(net, data, Plan(steps=700, batch=256, lr=3e-3, warmup=20, ema=0.99))
+    index, aim = torch.arange(4000), Objective(drop=0.0)
+    held = mixture.sample(4000, seed=9)
+    eps = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = aim.draw(path, 5, index)
+    exact = mixture.at(path)(path.mix(held, eps, t), t)
+    target = rule.target(path, held, eps, t)
+    floor = (rule.target(path, exact.x0, exact.eps, t) - target).square().mean().item()
+    got = aim.loss(trained, held.float(), eps.float(), t).mean().item()
+    nothing = target.square().mean().item()
+    assert floor - 0.01 < got < floor + 0.05 * (nothing - floor)
+
+
+def test_the_random_world_outside_is_untouched() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    Learner(model(), points(), PLAN).advance()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_loss_that_runs_away_stops_the_run_with_a_sentence() -> None:
+    data = points()
+    data.train.x[3] = float("nan")
+    with pytest.raises(PellucidError, match="lower optim.lr"):
+        list(Learner(model(), data, PLAN).fit())
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"ema": 1.0}])
+def test_bad_plans_are_sentences(wrong: dict[str, float]) -> None:
+    with pytest.raises(PellucidError, match="expected"):
+        replace(PLAN, **wrong)
+
+
+def test_the_rate_warms_up_and_decays() -> None:
+    plan = Plan(steps=100, lr=1.0, warmup=10)
+    rates = [plan.rate(n) for n in range(100)]
+    assert rates[0] == pytest.approx(0.1, rel=1e-3)
+    assert max(rates) == pytest.approx(1.0, abs=0.03)
+    assert rates[99] < 1e-3
