@@ -114,7 +114,8 @@ class Linspace(_Indices):
     n: int = 1000
 
     def indices(self, steps: int) -> Tensor:
-        return torch.linspace(0, self.n - 1, steps, dtype=torch.float64).round().flip(0)
+        stride = (self.n - 1) / max(steps - 1, 1)  # as numpy has it, so that halves round as they do there
+        return (torch.arange(steps, dtype=torch.float64) * stride).round().flip(0)
 
 
 @registry.register("leading")
@@ -137,4 +138,5 @@ class Trailing(_Indices):
     n: int = 1000
 
     def indices(self, steps: int) -> Tensor:
-        return (self.n - torch.arange(steps, dtype=torch.float64) * (self.n / steps)).round() - 1
+        stride = (self.n - self.n / steps) - self.n  # the step that numpy's arange takes, rounding and all
+        return (self.n + torch.arange(steps, dtype=torch.float64) * stride).round() - 1
