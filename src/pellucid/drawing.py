@@ -19,7 +19,7 @@ from .checkpoint import Checkpoint
 from .data import decode
 from .denoiser import Denoiser
 from .errors import PellucidError
-from .files import whole, whole_folder
+from .files import check_writable, whole, whole_folder
 from .guidance import CFG
 from .settings import Natural, Part, Section, Share
 
@@ -119,7 +119,7 @@ class Drawing(Section):
             return pictures.tile(decode(x.unflatten(0, (-1, turns)).transpose(0, 1).flatten(0, 1)), len(x) // turns)
         return pictures.tile(decode(x))
 
-    def arrays(self, x: Tensor) -> dict[str, np.ndarray]:
+    def arrays(self, x: Tensor) -> dict[str, Any]:
         """arr_0: the samples, pictures as bytes [n, h, w, c]; arr_1: their labels (the layout of ADM's evaluations)."""
         pixels = decode(x).permute(0, 2, 3, 1) if is_picture(x.shape[1:]) else x
         labels = {} if self.label is None else {"arr_1": self.label.numpy()}
@@ -150,11 +150,12 @@ def is_picture(shape: Sequence[int]) -> bool:
 
 
 def check(out: Path, shape: Sequence[int]) -> None:
-    """Refuse, before anything is drawn, a file that could not show samples of this shape."""
+    """Refuse, before anything is drawn, a file that cannot be written or could not show samples of this shape."""
     if out.suffix not in ("", ".png", ".npz"):
         raise PellucidError(f"cannot write {out}; expected a .png, an .npz or a folder.")
     if out.suffix == "" and not is_picture(shape) or out.suffix == ".png" and not (is_picture(shape) or shape == (2,)):
         raise PellucidError(f"samples of shape {tuple(shape)} are no pictures; write them to an .npz.")
+    check_writable(out)
 
 
 def of_run(run: str, found: Checkpoint, label: str | None = None) -> Drawing:

@@ -10,6 +10,15 @@ from pathlib import Path
 from .errors import PellucidError
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a path that could not be written, before the work for it begins."""
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() and path.suffix:
+        raise PellucidError(f"cannot write {path}: it is a folder; choose another place.")
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise PellucidError(f"cannot write {path}: {parent} cannot be written to; choose another place.")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary place beside `path`; what is written there is moved to `path` at the end, or removed on failure."""

@@ -7,23 +7,21 @@ sentence and exit code 2; a figure that misses its bar is exit code 1; never a t
 import sys
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NoReturn
 
 import typer
 
 from ..errors import PellucidError
-from .demo import demo
-from .explain import explain, verify
-from .listing import list_, show
-from .sample import sample
-from .train import train
+from . import demo, explain, listing, sample, train
 
 app = typer.Typer(
     help="Diffusion models in one equation: x_t = alpha(t) x0 + sigma(t) eps.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, train, sample, explain, verify, list_, show):
+COMMANDS = demo.demo, train.train, sample.sample, explain.explain, explain.verify, listing.list_, listing.show
+for command in COMMANDS:
     app.command(command.__name__.rstrip("_"))(command)
 
 
@@ -36,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except PellucidError as error:
         code = _refuse(str(error), 2)
     except typer.TyperException as error:
-        code = _refuse(_one_line(error.format_message()), 2)
+        code = _refuse(_misuse(error, given), 2)
     except OSError as error:  # the disk is full, or a file went away under us
         code = _refuse(f"{error.strerror or error}: {error.filename or 'while writing'}.", 74)
     sys.exit(code or 0)
@@ -47,6 +45,14 @@ def _refuse(sentence: str, code: int) -> int:
     return code
 
 
-def _one_line(usage: str) -> str:
-    """Typer's message about a misuse, with where to look further."""
-    return f"{' '.join(usage.split()).rstrip('.')}; see pellucid --help."
+def _misuse(error: typer.TyperException, given: Sequence[str]) -> str:
+    """Typer's complaint, with what was got, what was expected and what to do."""
+    if near := getattr(error, "possibilities", None):
+        return f"{error.message[0].lower()}{error.message[1:]}; did you mean {near[0]}?"
+    options = getattr(getattr(error, "param", None), "opts", [])
+    for option, got in pairwise(part for word in given for part in word.split("=", 1)):
+        if option in options and error.message.startswith("Input should be "):
+            return f"{option} is {got!r}; expected {error.message.removeprefix('Input should be ')}."
+    command = getattr(getattr(error, "ctx", None), "command_path", "pellucid")
+    complaint = " ".join(error.format_message().split())
+    return complaint if complaint.endswith("?") else f"{complaint.rstrip('.')}; see {command} --help."

@@ -5,7 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PellucidError
+
+if TYPE_CHECKING:
+    import torch
 
 Show = Callable[[int, int, str], None]
 """show(done, total, words)"""
@@ -41,6 +46,17 @@ def _lines(title: str) -> Show:
             print(f"{title} {done}/{total} {words}".rstrip(), file=sys.stderr, flush=True)
 
     return show
+
+
+def device(name: str | None) -> "torch.device":
+    """The device of that name; without one, the graphics card if there is one."""
+    import torch
+
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise PellucidError(f"there is no device {name!r} here; expected cpu, cuda or cuda:1.") from None
 
 
 def tell(line: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import PellucidError
-from .console import answer, progress
+from .console import answer, device, progress
 
 
 def sample(
@@ -37,6 +37,7 @@ def sample(
         Path | None, typer.Option("-o", "--out", "--output", help="x.png (a grid), x.npz, or a folder of PNGs.")
     ] = None,
     like: Annotated[Path | None, typer.Option(help="A PNG to draw again; other options change its settings.")] = None,
+    on: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Draw samples from a trained run."""
@@ -55,7 +56,7 @@ def sample(
     asked |= {"sampler": sampler, "steps": steps, "grid": grid}
     asked |= {"labels": drawing.labels(label, found)} if label else {}
     order = base.changed({key: value for key, value in asked.items() if value is not None}, eta)
-    model = checkpoint.build(found)
+    model = checkpoint.build(found).to(device(on))
     out = out or Path(f"{Path(order.run).name}.png")
     drawing.check(out, model.shape)
     began = time.perf_counter()

@@ -1,13 +1,14 @@
 """`pellucid train`: from a recipe, or from data alone, to a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import PellucidError
-from .console import answer, progress, tell
+from .console import answer, device, progress, tell
 
 if TYPE_CHECKING:
     from ..config import Recipe
@@ -33,6 +34,7 @@ def train(
     batch: Annotated[int | None, typer.Option("--batch", "--train-batch-size", help="train.batch")] = None,
     lr: Annotated[float | None, typer.Option("--lr", "--learning-rate", help="optim.lr")] = None,
     seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    on: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Train a model. The same command goes on with a run that was interrupted."""
@@ -42,13 +44,13 @@ def train(
     short = [f"{key}={value}" for key, value in options.items() if value is not None]
     recipe = Recipe.load(source, [*(settings or []), *short])
     folder, recipe = place(recipe, runs / (name or recipe.name), resume)
-    last = fit(recipe, folder)
+    last = fit(recipe, folder, on)
     words = f"{folder} is trained: {last['steps']} steps. Draw from it: pellucid sample {folder}"
     answer(words, {"run": str(folder), **last}, json)
 
 
 def place(recipe: "Recipe", folder: Path, resume: bool | None) -> tuple[Path, "Recipe"]:
-    """Where the recipe is trained, and how it goes on there. What was trained before is never overwritten."""
+    """Where the recipe is trained, and as what it goes on there. What was trained before is never overwritten."""
     from ..checkpoint import folders
     from ..config import Recipe
 
@@ -56,12 +58,18 @@ def place(recipe: "Recipe", folder: Path, resume: bool | None) -> tuple[Path, "R
     if resume and not held:
         raise PellucidError(f"there is no run at {folder} to resume; leave out --resume to begin it.")
     if resume is False:
-        others = (folder.with_name(f"{folder.name}-{i}") for i in range(2, 10_000))
-        return (next(other for other in others if not other.exists()) if folder.exists() else folder), recipe
-    return folder, recipe.goes_on(Recipe.load(folder)) if held else recipe
+        folder = next(other for other in others(folder) if not other.exists())
+    recipe = recipe.model_copy(update={"name": folder.name})
+    return folder, recipe.goes_on(Recipe.load(folder)) if held and resume is not False else recipe
 
 
-def fit(recipe: "Recipe", folder: Path) -> dict[str, float]:
+def others(folder: Path) -> Iterator[Path]:
+    """The folder, and the names to turn to where it is taken: digits, digits-2, digits-3, ..."""
+    yield folder
+    yield from (folder.with_name(f"{folder.name}-{i}") for i in count(2))
+
+
+def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, float]:
     """Train a recipe in a run's folder, to the end or to the first interrupt; what the last step said."""
     import torch
 
@@ -73,7 +81,7 @@ def fit(recipe: "Recipe", folder: Path) -> dict[str, float]:
     if data.skipped:
         tell(f"left out {len(data.skipped)} pictures; the first, {data.skipped[0].name}, {data.skipped[0].reason}")
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
-    model = recipe.build(data)
+    model = recipe.build(data).to(device(on))
     plan = recipe.plan(model, data)
     recipe = recipe.for_steps(plan.steps)
     with whole(folder / "recipe.toml") as file:

@@ -1,0 +1,221 @@
+"""The command does what it says, says what it did, and meets a mistake with one sentence and exit code 2."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pellucid.cli import main
+from pellucid.training import Progress
+
+SMALL = ["net.width=8", "net.blocks=1", "train.steps=3", "train.batch=8", "train.save_every=2", "sample.steps=2"]
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def pellucid(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run the command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Answer:
+        with pytest.raises(SystemExit) as exit:
+            main([str(argument) for argument in arguments])
+        return Answer(int(exit.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of a toy and of the digits, trained for three steps."""
+    runs = tmp_path_factory.mktemp("runs")
+    for recipe in ["toy-2d", "digits"]:
+        with pytest.raises(SystemExit) as exit:
+            main(["train", recipe, *SMALL, "--runs", str(runs)])
+        assert not exit.value.code
+    return runs
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_help_is_quick_and_light() -> None:
+    began = time.perf_counter()
+    help = [sys.executable, "-X", "importtime", "-m", "pellucid", "--help"]
+    run = subprocess.run(help, capture_output=True, text=True)
+    assert time.perf_counter() - began < 2  # 0.2 s where nothing else runs
+    assert run.returncode == 0 and "sample" in run.stdout
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in run.stderr.splitlines()}
+    assert not loaded & {"torch", "numpy", "PIL", "matplotlib", "sklearn", "datasets"}
+
+
+def test_a_run_holds_its_recipe_its_record_and_its_pictures(runs: Path) -> None:
+    held = files(runs / "digits")
+    assert {"recipe.toml", "metrics.jsonl", "samples/step_0000000.png", "samples/step_0000003.png"} <= held
+    assert "checkpoints/step_0000003/ema.safetensors" in held
+    assert json.loads((runs / "digits/metrics.jsonl").read_text().splitlines()[-1])["step"] == 3
+
+
+@pytest.mark.parametrize("options", [[], ["--exact"], ["--sampler", "ddpm"], ["--label", "3,1", "--guidance", "2"]])
+def test_a_picture_draws_itself_again(runs: Path, pellucid: Command, options: list[str]) -> None:
+    assert pellucid("sample", runs / "digits", "-n", 6, "--seed", 7, "--out", "a.png", *options).code == 0
+    assert pellucid("sample", "--like", "a.png", "--out", "b.png").code == 0
+    assert (pixels(Path("a.png")) == pixels(Path("b.png"))).all()
+    assert pellucid("show", "a.png").out == pellucid("show", "b.png").out
+    shown = json.loads(pellucid("show", "a.png", "--json").out)
+    assert (shown["n"], shown["seed"]) == (6, 7)
+    assert "Steps: 2, Sampler: " in Image.open("a.png").text["parameters"]
+
+
+def test_one_of_a_folder_draws_itself_again(runs: Path, pellucid: Command) -> None:
+    pellucid("sample", runs / "digits", "-n", 5, "--first", 10, "--batch", 2, "--out", "all")
+    assert files(Path("all")) == {f"{i:06d}.png" for i in range(10, 15)}
+    pellucid("sample", "--like", "all/000013.png", "--out", "one.png")
+    assert (pixels(Path("one.png")) == pixels(Path("all/000013.png"))).all()
+
+
+def test_a_sample_does_not_know_its_neighbours(runs: Path, pellucid: Command) -> None:
+    pellucid("sample", runs / "digits", "-n", 6, "--exact", "--out", "all.npz")
+    pellucid("sample", runs / "digits", "-n", 2, "--first", 4, "--exact", "--out", "two.npz")
+    whole, part = np.load("all.npz"), np.load("two.npz")
+    assert (whole["arr_0"][4:] == part["arr_0"]).all() and whole["arr_0"].shape == (6, 8, 8, 1)
+    assert whole["arr_1"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_names_that_users_know(runs: Path, pellucid: Command) -> None:
+    ours = ["-n", 4, "--sampler", "dpmpp-2m", "--steps", 3, "--guidance", 2, "-o", "a.npz"]
+    theirs = ["--num-samples", 4, "--scheduler", "DPM++ 2M", "--num-inference-steps", 3, "--guidance-scale", 2]
+    pellucid("sample", runs / "digits", *ours)
+    pellucid("sample", runs / "digits", *theirs, "--output", "b.npz")
+    assert (np.load("a.npz")["arr_0"] == np.load("b.npz")["arr_0"]).all()
+
+
+def test_points(runs: Path, pellucid: Command) -> None:
+    assert pellucid("sample", runs / "toy-2d", "-o", "points.npz").code == 0
+    assert np.load("points.npz")["arr_0"].shape == (4000, 2)
+    assert pellucid("sample", runs / "toy-2d").out.startswith("toy-2d.png: 4000 samples")
+    assert pixels(Path("toy-2d.png")).shape == (480, 480, 3)
+
+
+def test_training_goes_on_or_begins_beside(pellucid: Command) -> None:
+    pellucid("train", "moons", *SMALL)
+    again = pellucid("train", "moons", *SMALL, "--steps", 5, "--json")
+    assert json.loads(again.out)["step"] == 5
+    other = pellucid("train", "moons", *SMALL, "--lr", 1)
+    assert other.code == 2 and "optim.lr = 0.002, not 1.0" in other.err
+    fresh = pellucid("train", "moons", *SMALL, "--lr", 1, "--fresh", "--json")
+    assert json.loads(fresh.out)["run"] == "runs/moons-2"
+    assert pellucid("train", "moons", "--name", "none", "--resume").code == 2
+
+
+def test_lists(pellucid: Command) -> None:
+    families = json.loads(pellucid("list", "--json").out)
+    assert {"paths", "predictions", "samplers", "grids", "nets", "toys", "recipes", "weights", "times"} == set(families)
+    for family, names in families.items():
+        rows = json.loads(pellucid("list", family, "--json").out)
+        assert [row["name"] for row in rows] == names and all(row["what"] for row in rows)
+        assert all(name in pellucid("list", family).out for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("sample {run} --sampler dpmpp-2mm", "did you mean 'dpmpp-2m'?"),
+        ("sample {run} --grid karas", "did you mean 'karras'?"),
+        ("sample {run} --steps 0", "steps is 0; expected a number greater than 0."),
+        ("sample {run} --steps many", "--steps is 'many'; expected a valid integer"),
+        ("sample {run} --steps=many", "--steps is 'many'"),
+        ("sample {run} --guidence 2", "did you mean --guidance?"),
+        ("sample {run} --label 10", "expected 0 to 9."),
+        ("sample {run} --label -1", "expected 0 to 9."),
+        ("sample {run} --eta 1 --sampler heun", "'heun' has no eta"),
+        ("sample {run} --out x.jpg", "expected a .png, an .npz or a folder"),
+        ("sample {run} --out {run}/recipe.toml/x.png", "cannot write"),
+        ("sample {run} --device gpu", "no device 'gpu'"),
+        ("sample {toy} --label 1", "has no classes"),
+        ("sample {toy} --out folder", "are no pictures"),
+        ("sample nowhere", "there is no run at nowhere"),
+        ("sample", "nothing to draw from"),
+        ("sample --like nothing.png", "there is no file nothing.png"),
+        ("sample --like {run}/recipe.toml", "is not a PNG"),
+        ("sample --like foreign.png", "does not say how it was drawn"),
+        ("show torn.png", "is not a PNG that can be read"),
+        ("train digitz", "did you mean 'digits'?"),
+        ("train digits steps=3", "did you mean 'train.steps'?"),
+        ("train digits --steps 0", "train.steps is 0"),
+        ("train digits optim.lr=fast", "optim.lr is 'fast'; expected a valid number"),
+        ("train digits net.widht=3", "did you mean 'width'?"),
+        ("train empty", "empty"),
+        ("train absent/folder", "there is no absent/folder"),
+        ("list sampler5", "did you mean 'samplers'?"),
+        ("smaple", "Did you mean 'sample'?"),
+        ("show", "Missing argument"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(
+    runs: Path, pellucid: Command, tmp_path: Path, arguments: str, said: str
+) -> None:
+    Image.new("L", (8, 8)).save("foreign.png")
+    Path("torn.png").write_bytes(Path("foreign.png").read_bytes()[:40])
+    Path("empty").mkdir()
+    before = files(tmp_path)
+    words = arguments.format(run=runs / "digits", toy=runs / "toy-2d").split()
+    answer = pellucid(*words)
+    assert answer.code == 2 and said in answer.err, answer
+    assert answer.err.startswith("pellucid: ") and answer.err.count("\n") == 1 and not answer.out
+    assert files(tmp_path) == before
+
+
+def test_damage_is_named_and_passed_by(runs: Path, pellucid: Command, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs / "digits", run)
+    older, newer = sorted((run / "checkpoints").glob("step_*/ema.safetensors"))
+    newer.write_bytes(newer.read_bytes()[:-7])
+    answer = pellucid("sample", run, "-n", 2)
+    assert answer.code == 0 and f"{older.parent.name} was taken instead" in answer.err
+    older.write_bytes(b"")
+    answer = pellucid("sample", run, "-n", 2)
+    assert answer.code == 2 and "is damaged" in answer.err and answer.err.count("\n") == 1
+
+
+def test_an_interrupt_is_130_and_keeps_what_was_learnt(
+    pellucid: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(report: Progress) -> str:
+        if report.step == 2:
+            raise KeyboardInterrupt
+        return ""
+
+    monkeypatch.setattr("pellucid.cli.train.words", interrupt)
+    answer = pellucid("train", "toy-2d", *SMALL)
+    assert answer.code == 130 and "stopped and saved at step 2" in answer.err
+    assert (tmp_path / "runs/toy-2d/checkpoints/step_0000002").is_dir()
+
+
+@pytest.mark.slow
+def test_demo(pellucid: Command) -> None:
+    answer = pellucid("demo", "--json")
+    figures = json.loads(answer.out)
+    assert answer.code == 0 and figures["passed"], figures
+    assert pixels(Path("runs/demo/digits.png")).shape[:2] == (662, 662)
