@@ -46,7 +46,7 @@ class Guided(Wrapper):
 
     def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
         low, high = self.rule.interval
-        scale = torch.where((t >= low) & (t <= high), self.rule.scale, 1.0).to(t)
+        scale = torch.where((t >= low) & (t <= high), torch.full_like(t, self.rule.scale), 1.0)
         if not cond or bool((scale == 1).all()):
             return self.model(x, t, cond)
         dropped = torch.ones(len(x), dtype=torch.bool, device=x.device)
