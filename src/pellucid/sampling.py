@@ -28,7 +28,7 @@ Guidance = Callable[[Model], Model]
 
 
 class Step(NamedTuple):
-    """One point of a trajectory: x at time t, and the x0 the model saw from there (none at the end)."""
+    """One point of a trajectory: x at time t, and the x0 first seen in the step from there (none at the end)."""
 
     t: float
     x: Batch
@@ -135,18 +135,20 @@ def trajectory(
     scheme = Scheme.make(model.path, sampler, steps, grid)
     index = torch.arange(first, first + n)
     heard = _Witness(Bound(model, conditions))
-    begin = _begin(model, scheme, seed, index)
-    points = [begin.x, *(state.x for state in walk(heard, scheme, begin, seed, index))]
-    times = scheme.times.tolist()
-    seen = [heard.seen[t] for t in times[:-1]]
-    return [Step(t, x, x0) for t, x, x0 in zip(times, points, [*seen, None], strict=True)]
+    state = _begin(model, scheme, seed, index)
+    way, times = [], scheme.times.tolist()
+    for t, after in zip(times, walk(heard, scheme, state, seed, index), strict=False):
+        way.append(Step(t, state.x, heard.take()))
+        state = after
+    return [*way, Step(times[-1], state.x, None)]
 
 
 class _Witness:
-    """A Denoise that remembers the x0 it gave at each time it was first asked after the last one."""
+    """A Denoise that remembers the first x0 it gave since it was last asked for one."""
 
     def __init__(self, denoise: Denoise) -> None:
-        self.denoise, self.seen = denoise, dict[float, Batch]()
+        self.denoise = denoise
+        self.x0: Batch | None = None
 
     @property
     def path(self) -> Path:
@@ -154,8 +156,12 @@ class _Witness:
 
     def __call__(self, x: Batch, t: Times) -> Denoised:
         d = self.denoise(x, t)
-        self.seen[float(t[0])] = d.x0
+        self.x0 = d.x0 if self.x0 is None else self.x0
         return d
+
+    def take(self) -> Batch | None:
+        x0, self.x0 = self.x0, None
+        return x0
 
 
 def prepare(
