@@ -1,0 +1,135 @@
+"""A part is its name and its options: made, described, made again; a mistake in either is one sentence."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+from torch import nn
+
+from pellucid import PellucidError, conditioning, grids, nets, objective, paths, predictions, samplers
+from pellucid.data import toys
+from pellucid.registry import Registry
+
+FAMILIES = {
+    "path": paths.registry,
+    "prediction": predictions.registry,
+    "grid": grids.registry,
+    "sampler": samplers.registry,
+    "times": objective.times,
+    "weight": objective.weights,
+    "toy": toys.registry,
+    "network": nets.registry,
+    "conditioner": conditioning.registry,
+}
+NEEDED: dict[str, dict[str, Any]] = {
+    "table": {"betas": [0.1, 0.2]},
+    "shifted": {"base": {"name": "cosine", "s": 0.01}},
+    "label": {"classes": 3},
+}
+CONTEXT = {"network": ((1, 8, 8),)}
+PARTS = [(family, name) for family, registry in FAMILIES.items() for name in registry.names()]
+
+
+def make(family: str, name: str) -> Any:
+    return FAMILIES[family].make({"name": name, **NEEDED.get(name, {})}, *CONTEXT.get(family, ()))
+
+
+@pytest.mark.parametrize("family, name", PARTS)
+def test_described_and_made_again_a_part_is_itself(family: str, name: str) -> None:
+    registry, part = FAMILIES[family], make(family, name)
+    table = json.loads(json.dumps(registry.describe(part)))
+    again = registry.make(table, *CONTEXT.get(family, ()))
+    assert registry.describe(again) == table and type(again) is type(part)
+    assert again == part or isinstance(part, nn.Module)
+    assert registry.resolve(part) is part
+
+
+@pytest.mark.parametrize("family, name", PARTS)
+def test_aliases_in_any_case_mean_the_same_part(family: str, name: str) -> None:
+    registry = FAMILIES[family]
+    assert registry.aliases[name] == name and name == name.lower() and name not in registry.aliases_of(name)
+    for alias in registry.aliases_of(name):
+        spec = {"name": alias.upper(), **NEEDED.get(name, {})}
+        made = registry.make(spec, *CONTEXT.get(family, ()))
+        assert registry.describe(made) == registry.describe(make(family, name))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_misspelt_name_is_told_the_right_one(family: str) -> None:
+    registry = FAMILIES[family]
+    name = max(registry.names(), key=len)
+    with pytest.raises(PellucidError, match=f"unknown {family} '{name}q'; did you mean"):
+        registry.make(name + "q")
+    with pytest.raises(PellucidError, match=f"unknown {family} '§'; expected one of: .*{name}"):
+        registry.make("§")
+
+
+@dataclass(frozen=True)
+class Wheel:
+    registry: ClassVar[Registry] = Registry("wheel")
+    teeth: int = 3
+
+
+@dataclass(frozen=True)
+class Clock:
+    rate: float
+    wheel: Wheel = Wheel()
+
+
+class Net(nn.Module):
+    def __init__(self, shape: tuple[int, ...], *, width: int = 4) -> None:
+        super().__init__()
+        self.shape = shape
+
+
+@pytest.fixture
+def clocks() -> Registry:
+    registry = Registry[Any]("clock")
+    registry.register("clock", "tick-tock")(Clock)
+    registry.preset("fast", Clock(9.0, Wheel(7)), "Swift")
+    return registry
+
+
+def test_a_preset_is_an_object_whose_options_may_be_changed(clocks: Registry) -> None:
+    Wheel.registry.register("wheel")(Wheel)
+    assert clocks.make("swift") is clocks.presets["fast"]
+    assert clocks.make({"name": "fast", "rate": 8}) == Clock(8.0, Wheel(7))
+    assert clocks.describe(clocks.make("fast")) == {
+        "name": "clock",
+        "rate": 9.0,
+        "wheel": {"name": "wheel", "teeth": 7},
+    }
+    assert clocks.make({"name": "Tick-Tock", "rate": 1, "wheel": {"name": "wheel", "teeth": 5}}) == Clock(1.0, Wheel(5))
+    assert clocks.make({"name": "clock", "rate": 1, "wheel": Wheel(2)}) == Clock(1.0, Wheel(2))
+    assert clocks.names() == ["clock", "fast"] and clocks.aliases_of("fast") == ["swift"]
+
+
+@pytest.mark.parametrize(
+    "spec, sentence",
+    [
+        ({"name": "clock"}, "needs rate"),
+        ({"name": "clock", "rat": 1}, "unknown option of clock 'clock': 'rat'; did you mean 'rate'"),
+        ({"name": "clock", "rate": "quick"}, "has rate = 'quick'; .*number"),
+        ({"rate": 1}, "unknown clock ''"),
+        (7, "clock is 7; expected a name or a table"),
+        (None, "clock is None; expected a name or a table"),
+    ],
+)
+def test_a_mistake_is_one_sentence(clocks: Registry, spec: Any, sentence: str) -> None:
+    with pytest.raises(PellucidError, match=sentence) as caught:
+        clocks.make(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_that_nobody_registered_has_no_name(clocks: Registry) -> None:
+    with pytest.raises(PellucidError, match="Wheel is not a registered clock"):
+        clocks.describe(Wheel())
+
+
+def test_a_network_remembers_its_options() -> None:
+    registry = Registry[Any]("net")
+    registry.register("net")(Net)
+    assert registry.describe(Net((2,))) == {"name": "net", "width": 4}
+    assert registry.make({"name": "net", "width": 6}, (2,)).options == {"width": 6}
+    assert registry.make("net", (5, 1)).shape == (5, 1)
