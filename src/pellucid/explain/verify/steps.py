@@ -25,11 +25,11 @@ def draws(step: int, n: int = 64) -> Callable[[int], Tensor]:
 
 def run(sampler: Sampler, path: Path) -> Tensor:
     """x/alpha at lam = 4 from equal starts at lam = -2, in equal steps of lam: the same task on every path."""
-    grid = [t.expand(64) for t in path.time(LAMS)]
+    denoise, grid = Bound(mixture().at(path)), [t.expand(64) for t in path.time(LAMS)]
     x, eps = draws(100)(0), draws(100)(1)
     state = sampler.init(path.mix(x, eps, grid[0]), grid[0])
     for i, s in enumerate(grid[1:]):
-        state = sampler.step(Bound(mixture().at(path)), state, s, draws(i))
+        state = sampler.step(denoise, state, s, draws(i))
     return state.x / path.alpha(grid[-1])[:, None]
 
 
