@@ -122,6 +122,7 @@ def test_training_goes_on_or_begins_beside(pellucid: Command) -> None:
     pellucid("train", "moons", *SMALL)
     again = pellucid("train", "moons", *SMALL, "--steps", 5, "--json")
     assert json.loads(again.out)["step"] == 5
+    assert json.loads(pellucid("train", "runs/moons", "--steps", 6, "--json").out)["step"] == 6
     other = pellucid("train", "moons", *SMALL, "--lr", 1)
     assert other.code == 2 and "optim.lr = 0.002, not 1.0" in other.err
     fresh = pellucid("train", "moons", *SMALL, "--lr", 1, "--fresh", "--json")

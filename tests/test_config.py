@@ -40,6 +40,13 @@ def test_a_recipe_builds_what_it_describes(name: str) -> None:
     assert recipe.aim().drop == recipe.objective.drop
 
 
+def test_a_conditioner_need_not_count_the_classes() -> None:
+    recipe = Recipe.load("digits", ["conditioner={name='label', width=24}"])
+    assert recipe.build(recipe.read()).config()["conditioner"] == {"name": "label", "classes": 10, "width": 24}
+    recipe = Recipe.load("digits", ["conditioner=none"])
+    assert recipe.build(recipe.read()).config()["conditioner"] == {"name": "none"}
+
+
 def test_only_minutes_are_turned_into_steps() -> None:
     recipe = Recipe.load("toy-2d", ["net.width=16", "train={minutes=0.001, batch=8}"])
     data = recipe.read()

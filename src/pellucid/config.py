@@ -146,11 +146,12 @@ class Recipe(Section):
 
     def build(self, data: Dataset) -> Denoiser:
         """The untrained model for `data`, its weights drawn from the recipe's seed."""
-        labels: Part = {"name": "label", "classes": len(data.classes)} if data.classes else "none"
+        labels = {"name": "label", "classes": len(data.classes)} if data.classes else {"name": "none"}
+        given = {"name": self.conditioner} if isinstance(self.conditioner, str) else self.conditioner or labels
         config = {
             "shape": list(data.shape),
             "net": self.net,
-            "conditioner": self.conditioner or labels,
+            "conditioner": {**labels, **given} if given.get("name") == labels["name"] else given,
             "path": self.path,
             "prediction": self.prediction,
             "data_std": self.data_std or data.std,
@@ -206,7 +207,8 @@ def _find(spec: str) -> dict[str, Any]:
     toy = spec.lower() in toys.registry.aliases
     if toy or path.exists() or spec.startswith("hub:"):
         table = tomllib.loads(recipes["toy-2d" if toy else "pictures"])
-        return table | {"name": Path(path.name.removeprefix("hub:")).stem, "data": {**table["data"], "source": spec}}
+        data = {"source": spec} if path.suffix == ".npz" else {**table["data"], "source": spec}  # arrays stay
+        return table | {"name": Path(path.name.removeprefix("hub:")).stem, "data": data}
     if len(path.parts) > 1 or path.suffix:
         raise PellucidError(f"there is no {spec}; expected a recipe, a run, or a source of data.")
     raise unknown("recipe or source of data", spec, [*recipes, *toys.registry.names()])

@@ -38,12 +38,14 @@ def train(
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Train a model. The same command goes on with a run that was interrupted."""
+    from ..checkpoint import folders
     from ..config import Recipe
 
     options = {"train.steps": steps, "train.minutes": minutes, "train.batch": batch, "optim.lr": lr, "train.seed": seed}
     short = [f"{key}={value}" for key, value in options.items() if value is not None]
     recipe = Recipe.load(source, [*(settings or []), *short])
-    folder, recipe = place(recipe, runs / (name or recipe.name), resume)
+    here = Path(source) if folders(Path(source)) and name is None else runs / (name or recipe.name)
+    folder, recipe = place(recipe, here, resume)
     last = fit(recipe, folder, on)
     words = f"{folder} is trained: {last['steps']} steps. Draw from it: pellucid sample {folder}"
     answer(words, {"run": str(folder), **last}, json)
