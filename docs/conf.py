@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "pellucid"
 copyright = "the pellucid authors, Apache-2.0"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "mathml", "plain", "parts", "places"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "mathml", "plain", "parts", "rooms", "places"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 highlight_language = "none"
