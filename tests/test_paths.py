@@ -62,6 +62,8 @@ def test_forward_steps_compose(path: paths.Path) -> None:
     for one, other in zip(path.transition(0 * t, t), (path.alpha(t), path.sigma(t)), strict=True):
         close(one, other)
     assert (path.transition(t, t)[1] == 0).all() and (std > 0).all()
+    small = path.transition(t, t * (1 + 1e-9))[1] / path.transition(t, t * (1 + 4e-9))[1]  # no cancellation
+    close(small, torch.full_like(t, 0.5), 1e-4)
 
 
 def test_mix_has_the_stated_law() -> None:

@@ -60,9 +60,8 @@ class Path(ABC):
 
     def transition(self, s: Times, t: Times) -> tuple[Times, Times]:
         """(scale, std) of x_t given x_s for s <= t: one forward step, of any length."""
-        scale = self.alpha(t) / self.alpha(s)
-        ratio = torch.where(s > 0, torch.exp(2 * (self.lam(t) - self.lam(s))), 0.0)  # (scale sigma_s / sigma_t)^2
-        return scale, self.sigma(t) * (1 - ratio).clamp(min=0).sqrt()
+        fresh = torch.where(s > 0, -torch.expm1(2 * (self.lam(t) - self.lam(s))), 1.0)  # 1 - (scale sigma_s/sigma_t)^2
+        return self.alpha(t) / self.alpha(s), self.sigma(t) * fresh.clamp(min=0).sqrt()
 
 
 def slope(f: Callable[[Times], Times], t: Times) -> Times:
