@@ -37,7 +37,7 @@ def demo(
         x = order.draw(model, lambda done, total: show(done, total, ""))
     few = order.changed({"n": 100})
     few.write(x[: few.n], folder / "digits.png")
-    strip(few.changed({"n": len(order.labels)}), model, folder / "trajectory.png")
+    strip(order.changed({"n": len(order.labels), "steps": 2 * (MOMENTS - 1), "grid": "uniform"}), model, folder / "trajectory.png")
     real, drawn = recipe.read(), decode(x)
     assert real.train.label is not None and real.test is not None and order.label is not None
     accuracy = metrics.class_accuracy(metrics.judge(real.train.x, real.train.label), drawn, order.label)
@@ -61,6 +61,5 @@ def strip(order: "Drawing", model: "Denoiser", path: Path) -> None:
     from .. import pictures
     from ..data import decode
 
-    steps = order.trajectory(model)
-    chosen = [steps[round(i * (len(steps) - 1) / (MOMENTS - 1))].x for i in range(MOMENTS)]
-    pictures.save_png(path, pictures.tile(decode(torch.stack(chosen, 1).flatten(0, 1)), MOMENTS))
+    way = torch.stack([step.x for step in order.trajectory(model)[::2]], 1)  # [n, moments, *shape]
+    pictures.save_png(path, pictures.tile(decode(way.flatten(0, 1)), way.shape[1]))
