@@ -144,5 +144,5 @@ def combine(*terms: tuple[Times | float, Batch]) -> Batch:
     """The sum of coefficient * tensor; a coefficient is one number for each sample, or one for all."""
     first, *rest = ((c if isinstance(c, float) else along(c, x)) * x for c, x in terms)
     for term in rest:
-        first = first + term
+        first += term  # in place: `first` is a product of our own
     return first
