@@ -37,7 +37,7 @@ def demo(
         x = order.draw(model, lambda done, total: show(done, total, ""))
     few = order.changed({"n": 100})
     few.write(x[: few.n], folder / "digits.png")
-    strip(order.changed({"n": len(order.labels), "steps": 2 * (MOMENTS - 1), "grid": "uniform"}), model, folder / "trajectory.png")
+    strip(order, model, folder / "trajectory.png")
     real, drawn = recipe.read(), decode(x)
     assert real.train.label is not None and real.test is not None and order.label is not None
     accuracy = metrics.class_accuracy(metrics.judge(real.train.x, real.train.label), drawn, order.label)
@@ -55,11 +55,12 @@ def demo(
 
 
 def strip(order: "Drawing", model: "Denoiser", path: Path) -> None:
-    """Each sample of a drawing as a row, from noise on the left to data on the right."""
+    """One sample of each class as a row, from noise on the left to data on the right, evenly in t."""
     import torch
 
     from .. import pictures
     from ..data import decode
 
-    way = torch.stack([step.x for step in order.trajectory(model)[::2]], 1)  # [n, moments, *shape]
+    few = order.changed({"n": len(order.labels), "steps": 2 * (MOMENTS - 1), "grid": "uniform"})
+    way = torch.stack([step.x for step in few.trajectory(model)[::2]], 1)  # [n, moments, *shape]
     pictures.save_png(path, pictures.tile(decode(way.flatten(0, 1)), way.shape[1]))
