@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pellucid.registry import Registry
+from test_floors import FLOOR
 
 HOUSE = Path(__file__).parents[1]
 pages = SimpleNamespace(**runpy.run_path(str(HOUSE / "docs" / "pages.py")))
@@ -101,11 +102,12 @@ def parse(arguments: list[str]) -> None:
     command.make_context("pellucid", list(arguments))
 
 
-def test_every_room_has_its_page() -> None:
-    told = re.findall(r"```\{room\} (\w+)\n```", "".join(TEXT.values()))
+def test_every_room_is_on_the_page_of_its_floor() -> None:
     house = HOUSE / "src" / "pellucid"
     rooms = {path.stem for path in house.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert sorted(told) == sorted(rooms - {"__init__", "__main__", "cli"})
+    for floor in range(7):
+        told = re.findall(r"```\{room\} (\w+)\n```", TEXT[HOUSE / "docs" / f"floor{floor}.md"])
+        assert sorted(told) == sorted(room for room in rooms if room in FLOOR and max(0, FLOOR[room]) == floor)
 
 
 @pytest.mark.slow
