@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so that `pellucid --help` answe
 sentence and exit code 2; a figure that misses its bar is exit code 1; never a traceback for either.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ for command in COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while others compute slow both many times
     warnings.showwarning = lambda message, *_: print(f"pellucid: {message}", file=sys.stderr)
     try:
         code = app(given or ["--help"], prog_name="pellucid", standalone_mode=False)
