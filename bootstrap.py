@@ -21,7 +21,7 @@ LITTER = [".venv", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis",
 # task: the extras it needs, and what the environment's Python then runs
 TASKS = {
     "demo": (["demo"], [["-m", "pellucid", "demo"]]),
-    "test": (["demo", "data", "dev"], [["-m", "pytest"]]),
+    "test": (["demo", "data", "docs", "dev"], [["-m", "pytest"]]),
     "check": (
         ["demo", "data", "dev"],
         [["-m", "ruff", "check", "."], ["-m", "mypy"], ["-m", "pytest", "-m", "not slow"]],
