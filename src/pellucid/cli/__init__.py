@@ -5,7 +5,6 @@ sentence and exit code 2; a figure that misses its bar is exit code 1; never a t
 """
 
 import os
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,9 +15,6 @@ import typer
 
 from ..errors import PellucidError
 from . import demo, explain, listing, sample, train
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-"""Idle threads sleep. On a busy machine spinning ones made a training step thirteen times slower (2 cores, 5 others)."""
 
 app = typer.Typer(
     help="Diffusion models in one equation: x_t = alpha(t) x0 + sigma(t) eps.",
