@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -211,6 +212,15 @@ def test_formulas_are_well_formed() -> None:
     tree = ElementTree.fromstring(mathematics.display("x_0 = {b x_t - sigma y}/{sqrt{1 - kappa^2}} ; | eps |^2"))
     assert {"mfrac", "msqrt", "msub", "msup"} <= {node.tag for node in tree.iter()}
     assert mathematics.number(3.2e-5) == "3.2×10<sup>−5</sup>" and mathematics.number(-math.inf) == "−∞"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error")
+@every_path
+def test_every_path_has_its_curves_at_a_single_step(path: paths.Path) -> None:
+    one = replace(subject(pictures()), steps=1)
+    one.model.path = path
+    assert {"svg", "png"} == set(curves.tell(one).blocks[0].files)
 
 
 def test_the_report_stands_alone(tmp_path: Path) -> None:

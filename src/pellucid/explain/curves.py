@@ -44,7 +44,7 @@ def leak(path: Path, second_moment: float, dims: int) -> Leak:
 def tell(subject: Subject) -> Chapter:
     """alpha, sigma and lam over t, and the leak."""
     path, found = subject.path, leak(subject.path, subject.second_moment, subject.dims)
-    t = torch.linspace(0, 1, POINTS, dtype=torch.float64)
+    t = torch.sin(torch.linspace(0, math.pi / 2, POINTS, dtype=torch.float64)) ** 2  # dense at both ends
     alpha, sigma, lam = path.alpha(t), path.sigma(t), path.lam(t)
     grid = subject.scheme.times[:-1]
 
@@ -61,8 +61,9 @@ def tell(subject: Subject) -> Chapter:
         low, high, asked = max(LOW, float(lam[-1]) - 0.5), HIGH, path.lam(grid)
         seen = asked > low
         right.plot(t[1:], lam[1:].clamp(LOW - 5, HIGH + 5), color=INK)
-        right.plot(grid[seen], asked[seen], "o", color=BLUE, ms=3.2, clip_on=False)
-        right.plot(grid[~seen], torch.full_like(grid[~seen], low), "v", color=BLUE, ms=5, clip_on=False)
+        for some, marker in ((seen, "o"), (~seen, "v")):
+            if bool(some.any()):
+                right.plot(grid[some], asked[some].clamp(min=low), marker, color=BLUE, ms=3.5, clip_on=False)
         right.axhline(0, color=FAINT, lw=0.6, zorder=0)
         right.text(0.02, -0.3, "as much noise\nas data", va="top", color=FAINT, size=9)
         right.set(title=r"$\lambda = \log(\alpha/\sigma)$, and the sampler's times", xlabel="$t$", xlim=(0, 1))
@@ -73,7 +74,7 @@ def tell(subject: Subject) -> Chapter:
         (WIDTH, 2.7),
         paint,
         alt="alpha falls and sigma rises with t; beside them, lambda falls, with the sampler's times marked on it.",
-        caption=f"Dots: the {len(grid)} times at which a step begins; a triangle lies below, at pure noise.",
+        caption=f"Dots: the {len(grid)} times at which a step begins; a triangle lies below the frame.",
     )
     words = (
         "<p>How much of the data is left when sampling starts? The leak, averaged over the data, is</p>"

@@ -86,13 +86,13 @@ def tell(subject: Subject) -> Chapter:
     if subject.dims <= WIDEST:
         x, cond = subject.draw_batch(5000)
         wiener = linear(x.flatten(1), lams, cond.get("label"))
-    shown = _picture(subject, lams, lines, wiener)
+    shown = [_picture(subject, lams, lines, wiener)] if lines or wiener is not None else []
     numbers = {
         "lam": lams.tolist(),
         "lines": [{"who": a.who, "split": a.split, "loss": [e._asdict() for e in a.loss]} for a in lines],
         "linear": wiener.tolist() if wiener is not None else None,
     }
-    return Chapter("levels", "What is lost at each noise level", (_words(subject, lines, lams), shown), numbers)
+    return Chapter("levels", "What is lost at each noise level", (_words(subject, lines, lams), *shown), numbers)
 
 
 def share(subject: Subject, lams: Tensor, loss: list[Estimate]) -> Tensor:
@@ -117,7 +117,7 @@ def _picture(subject: Subject, lams: Tensor, lines: list[Line], wiener: Tensor |
         top = max(e.value for a in lines for e in a.loss) if lines else 1.0
         left.set_ylim(1e-4 * top if wiener is None else 0.1 * float(wiener[-1]), 2 * top)
         left.set(title="mean square error of $\\hat x_0$, per dimension", xlabel=r"noise  ←  $\lambda$  →  data")
-        left.legend(frameon=False, fontsize=8.5, loc="lower left", handlelength=1.6)
+        left.legend(frameon=False, fontsize=8.5, loc="best", handlelength=1.6)
         right.set(title="where the training loss comes from", xlabel=r"noise  ←  $\lambda$  →  data", yticks=[])
         right.set_ylim(bottom=0)
         right.spines["left"].set_visible(False)
@@ -141,7 +141,7 @@ def _words(subject: Subject, lines: list[Line], lams: Tensor) -> str:
         gap = [a.value - b.value for a, b in zip(test, train, strict=True)][middle]
         error = (test[middle].error ** 2 + train[middle].error ** 2) ** 0.5
         words += (
-            f"<p>Where there is as much noise as data (λ = {number(float(lams[middle]), 2)}) the model is wrong by "
+            f"<p>With about as much noise as data (λ = {number(float(lams[middle]), 2)}) the model is wrong by "
             f"{number(test[middle].value, 3)} ± {number(test[middle].error, 1)} on held-out data, "
             f"{number(gap, 2)} ± {number(error, 1)} more than on its training data.</p>"
         )

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import pictures
-from ..data import Dataset
+from ..data.dataset import decode
 from ..types import Batch
 from .subject import Subject
 
+GAP = 2  # white pixels around a picture
 SIDE = 320  # pixels of a cloud
 FINEST = 0.05  # blur of the data itself
 DISC = torch.exp(
@@ -27,7 +28,9 @@ def look(subject: Subject, x: Batch, t: float, count: int) -> Tensor:
     """x at time t as plates, uint8 [k, c, h, w]: the first `count` pictures, or one cloud of all points."""
     x = x / scale(subject, t)
     if subject.data.pictures:
-        return Dataset.decode(x[:count])
+        zoom = -(-pictures.LEGIBLE // max(x.shape[2:]))
+        plates = decode(x[:count]).repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+        return F.pad(plates, (GAP,) * 4, value=255)
     return cloud(plane(x), ground(subject, t), reach(subject))[None]
 
 

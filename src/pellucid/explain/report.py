@@ -41,7 +41,7 @@ def summary(subject: Subject) -> str:
 def block(part: Block) -> str:
     """A piece of a chapter as HTML."""
     if isinstance(part, Picture):
-        source = f'<img src="{embedded(part)}" alt="{html.escape(part.alt)}">'
+        source = f'<div class="scroll"><img src="{embedded(part)}" alt="{html.escape(part.alt)}"></div>'
         return f"<figure>{source}<figcaption>{part.caption}</figcaption></figure>"
     return _table(part) if isinstance(part, Table) else part
 
@@ -53,12 +53,11 @@ def embedded(picture: Picture) -> str:
 
 
 def _table(table: Table) -> str:
-    kind = "words" if table.head[0] == "" else "figures"
+    kind = "words" if table.head[0] == "" else "numbers"
     head = "".join(f"<th>{cell}</th>" for cell in table.head)
     rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in table.rows)
-    caption = f"<caption>{table.caption}</caption>" if table.caption else ""
-    body = f"{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
-    return f'<div class="scroll"><table class="{kind}">{body}</table></div>'
+    body = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<figure class="{kind}"><div class="scroll">{body}</div><figcaption>{table.caption}</figcaption></figure>'
 
 
 def plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..metrics.spectral import snr, spectrum
 from ..paths import Path
 from .chapter import Chapter, Picture
-from .mathematics import display, number
+from .mathematics import display, inline, number
 from .style import BLUE, FAINT, INK, WIDTH, draw, label
 from .subject import Subject
 
@@ -53,7 +53,9 @@ def tell(subject: Subject) -> Chapter | None:
     found = bands(subject.path, data.frequency, data.power.clamp(min=1e-12))
     words = (
         "<p>In the Fourier domain noise is flat and pictures are not: their power falls with the frequency. So noise "
-        "hides the fine detail first, and drawing goes from coarse to fine. A band of power P<sub>k</sub> is half "
+        "hides the fine detail first, and drawing goes from coarse to fine. A band of power "
+        + inline("P_k")
+        + " is half "
         "decided where it equals the noise,</p>"
         + display('{alpha^2 P_k}/{sigma^2} = 1 , "at" lam_k = - {1}/{2} "log" P_k .')
         + f"<p>Here that is at t = {number(float(found.t[1]), 2)} for the coarsest band and at "
@@ -64,7 +66,8 @@ def tell(subject: Subject) -> Chapter | None:
 
 
 def _picture(subject: Subject, found: Bands, drawn: Tensor) -> Picture:
-    shown = torch.linspace(1, len(found.power) - 1, min(BANDS, len(found.power) - 1)).round().long().unique().tolist()
+    wanted = torch.linspace(float(found.t[1]), float(found.t[-1]), BANDS, dtype=torch.float64)
+    shown = sorted({1 + int((found.t[1:] - t).abs().argmin()) for t in wanted})
     share = found.snr / (1 + found.snr)
     share[found.times == 0] = 1.0
 
@@ -76,7 +79,7 @@ def _picture(subject: Subject, found: Bands, drawn: Tensor) -> Picture:
         for lam in torch.linspace(float(found.lam[1]), float(found.lam[1:].max()), 3).tolist():
             noisy = torch.sigmoid(torch.tensor(2 * lam)) * power + torch.sigmoid(torch.tensor(-2 * lam))
             left.loglog(f, noisy, color=FAINT, lw=0.8)
-            label(left, float(f[-1]), float(noisy[-1]), rf"$\lambda$ = {lam:.1f}", FAINT, size=8.5)
+            label(left, float(f[-1]), float(noisy[-1]), rf"$\lambda = {lam:.1f}$", FAINT, size=8.5)
         left.loglog(f, power, color=INK)
         left.loglog(f, drawn[1:], "o", color=BLUE, ms=3.5)
         left.text(0.05, 0.14, "data", color=INK, transform=left.transAxes)
@@ -90,7 +93,7 @@ def _picture(subject: Subject, found: Bands, drawn: Tensor) -> Picture:
             colour = colormaps["viridis"](0.8 * (k - 1) / max(1, len(found.power) - 2))
             right.plot(found.times, share[:, k], color=colour)
             place = int((share[:, k] - 0.5).abs().argmin())
-            if found.times[place] < last - 0.035:
+            if found.times[place] < last - 0.05:
                 right.annotate(
                     f"{int(found.frequency[k])}", (last := float(found.times[place]), float(share[place, k])), (-3, 2),
                     textcoords="offset points", color=colour, ha="right",

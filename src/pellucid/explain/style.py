@@ -103,8 +103,16 @@ def small(raster: io.BytesIO) -> bytes:
     """The same PNG in at most 256 colours."""
     out = io.BytesIO()
     with Image.open(raster) as image:
-        image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE).save(out, "PNG", optimize=True)
+        white(image.convert("RGB").quantize(256, dither=Image.Dither.NONE)).save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def white(image: Image.Image) -> Image.Image:
+    """A picture with a palette whose paper is white again: reducing the colours had averaged it with its edges."""
+    palette = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+    palette[(palette >= 250).all(1)] = 255
+    image.putpalette(palette.tobytes())
+    return image
 
 
 def _turning(svg: str) -> bytes:

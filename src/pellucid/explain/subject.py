@@ -90,16 +90,16 @@ class Subject:
     @cached_property
     def exact(self) -> Oracle | None:
         """The exact denoiser of the training data; none if they are too many to be asked."""
-        x, cond = self.draw_batch(len(self.data.train.x))
-        return Empirical(x, cond.get("label")).at(self.path) if x.numel() <= EXACT else None
+        return self._by_heart() if self.data.train.x.numel() <= EXACT else None
 
     @cached_property
     def artist(self) -> Model:
         """Who draws: the model, or before training the exact denoiser of (as many as can be asked of) the data."""
-        if self.step:
-            return self.model
+        return self.model if self.step else self.exact or self._by_heart()
+
+    def _by_heart(self) -> Oracle:
         x, cond = self.draw_batch(EXACT // self.dims)
-        return self.exact or Empirical(x, cond.get("label")).at(self.path)
+        return Empirical(x, cond.get("label")).at(self.path)
 
     @cached_property
     def walk(self) -> list[Step]:

@@ -14,7 +14,7 @@ from ..sampling import Step
 from .chapter import Chapter, Picture
 from .mathematics import inline
 from .plates import look, strip
-from .style import FAINT, WIDTH, draw, frames, sheet
+from .style import FAINT, WIDTH, draw, frames, sheet, white
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def samples(subject: Subject, x: Tensor) -> Picture:
 
     def paint(figure: "Figure") -> None:
         titles = "drawn", "held-out data" if subject.data.test else "training data"
-        for axes, picture, title in zip(figure.subplots(1, 2), sheets, titles, strict=True):
+        for axes, picture, title in zip(
+            figure.subplots(1, 2, gridspec_kw={"wspace": 0.06}), sheets, titles, strict=True
+        ):
             sheet(axes, picture, [title], [""])
 
     size = WIDTH, 0.3 + 0.485 * WIDTH * sheets[0].shape[0] / sheets[0].shape[1]
@@ -130,7 +132,7 @@ def animation(subject: Subject, walk: list[Step]) -> Picture:
 
 def gif(stills: list[np.ndarray], milliseconds: int = 110) -> bytes:
     """An animation that loops, resting at both ends; one palette for all frames."""
-    palette = Image.fromarray(np.concatenate(stills[:: max(1, len(stills) // 4)])).quantize(64)
+    palette = white(Image.fromarray(np.concatenate(stills[:: max(1, len(stills) // 4)])).quantize(64))
     first, *rest = [Image.fromarray(still).quantize(palette=palette, dither=Image.Dither.NONE) for still in stills]
     out = io.BytesIO()
     times = [600, *[milliseconds] * (len(rest) - 1), 2000]
