@@ -66,7 +66,7 @@ def tell(subject: Subject) -> Chapter:
                 right.plot(grid[some], asked[some].clamp(min=low), marker, color=BLUE, ms=3.5, clip_on=False)
         right.axhline(0, color=FAINT, lw=0.6, zorder=0)
         right.text(0.02, -0.3, "as much noise\nas data", va="top", color=FAINT, size=9)
-        right.set(title=r"$\lambda = \log(\alpha/\sigma)$, and the sampler's times", xlabel="$t$", xlim=(0, 1))
+        right.set(title=r"$\lambda = \log(\alpha/\sigma)$, and the sampler’s times", xlabel="$t$", xlim=(0, 1))
         right.set_ylim(low, high)
 
     shown = draw(
