@@ -32,6 +32,8 @@ def test_every_part_of_the_key_counts() -> None:
         {"seed": 5 + 2**32},
         {"index": torch.tensor([4])},
         {"index": torch.tensor([3 + 2**32])},
+        {"index": torch.tensor([3 + 2**50])},
+        {"index": torch.tensor([3 + (TRAIN << 48)])},
         {"step": 3},
         {"stream": TRAIN},
     ]

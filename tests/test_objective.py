@@ -137,3 +137,23 @@ def test_unit_weight_is_the_answers_own_mse() -> None:
         rule = predictions.registry.make(name)
         got = Unit().x0(paths.Flow(), T, rule) * rule.gain(paths.Flow(), T) ** 2
         torch.testing.assert_close(got, torch.ones_like(T), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", predictions.registry.names())
+def test_the_loss_is_the_answers_error_at_its_price(name: str) -> None:
+    """Unit: the mean square error of y itself; simple: that of eps, whatever is predicted."""
+    g = torch.Generator().manual_seed(3)
+    x0, eps, y = (torch.randn(len(T), 4, generator=g, dtype=torch.float64) for _ in range(3))
+
+    class Stubborn(torch.nn.Module):
+        path, prediction = paths.Cosine(), predictions.registry.make(name)
+
+        def predict(self, x: torch.Tensor, t: torch.Tensor, cond: object = None) -> torch.Tensor:
+            return y
+
+    model, t = Stubborn(), T
+    target, x = model.prediction.target(model.path, x0, eps, t), model.path.mix(x0, eps, t)
+    believed = predictions.solve(model.prediction, model.path, x, y, t)
+    for weight, wrong in ((Unit(), y - target), (Simple(), believed.eps - eps)):
+        loss = Objective(weight=weight).loss(model, x0, eps, t)  # type: ignore[arg-type]
+        torch.testing.assert_close(loss, wrong.square().mean(1), rtol=1e-8, atol=0)

@@ -87,7 +87,9 @@ def test_samples_have_the_mixtures_moments_and_entropy() -> None:
     log_p = PLANE.log_prob(points)
     entropy = -(log_p.exp() * log_p).sum() * (side[1] - side[0]) ** 2
     close(-PLANE.log_prob(x).mean(), entropy, 0.02)
-    assert torch.equal(PLANE.sample(5, seed=2), x[:5]) and not torch.equal(PLANE.sample(5, seed=3), x[:5])
+    assert torch.equal(PLANE.sample(5, seed=2), x[:5])
+    which = [torch.cdist(PLANE.sample(50, seed=seed), PLANE.means).argmin(1).tolist() for seed in (2, 3)]
+    assert sum(a == b for a, b in zip(*which, strict=True)) < 30  # another seed, other components
 
 
 def test_the_mean_of_beliefs_is_the_mean_of_the_data() -> None:

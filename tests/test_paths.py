@@ -66,6 +66,18 @@ def test_forward_steps_compose(path: paths.Path) -> None:
     close(small, torch.full_like(t, 0.5), 1e-4)
 
 
+@every_path
+def test_mix_is_the_equation(path: paths.Path) -> None:
+    x0, eps = torch.tensor([[2.0, -3.0]], dtype=torch.float64), torch.tensor([[0.5, 7.0]], dtype=torch.float64)
+    mixed = path.mix(x0.expand(500, 2), eps.expand(500, 2), T)
+    close(mixed, path.alpha(T)[:, None] * x0 + path.sigma(T)[:, None] * eps)
+
+
+def test_where_nothing_is_left_of_the_data_alpha_is_zero_to_the_bit() -> None:
+    for name in ("cosine", "sigmoid", "flow", "table", "shifted"):
+        assert PATHS[name].alpha(times(1.0)) == 0 and PATHS[name].lam(times(1.0)) == -torch.inf
+
+
 def test_mix_has_the_stated_law() -> None:
     eps = torch.randn(100_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = paths.VP().mix(torch.full_like(eps, 2.0), eps, times(0.3).expand(len(eps)))

@@ -286,6 +286,22 @@ def test_one_step_lands_on_what_the_network_sees(sampler: Sampler) -> None:
 
 
 @every_sampler
+def test_the_last_step_lands_on_the_last_word(sampler: Sampler) -> None:
+    """To sigma = 0 every sampler is first order: what the network saw last, whatever is remembered."""
+    heard, grid = list[Tensor](), grids.Karras()(paths.Cosine(), 4)
+
+    class Heard(Bound):
+        def __call__(self, x: Batch, t: Times) -> Denoised:
+            heard.append(super().__call__(x, t).x0)
+            return super().__call__(x, t)
+
+    state = sampler.init(draw(), grid[0].expand(6))
+    for s in grid[1:]:
+        state = sampler.step(Heard(ORACLE), state, s.expand(6), draw)
+    close(state.x, heard[-1], 1e-15)
+
+
+@every_sampler
 def test_single_precision_follows_double(sampler: Sampler) -> None:
     for path in (paths.Cosine(), paths.VE()):
         ends = []

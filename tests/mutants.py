@@ -1,0 +1,333 @@
+"""Mutants: is the mathematical core tested? Each flips one token of it; the tests must notice.   make mutants
+
+Every mutant is applied to a copy of the sources, and the quick tests of its file run until one fails: killed. Those
+that live show what no test looks at. Prints a table; exits with 1 if fewer than 95 % are killed.
+`tests/mutants.py multistep` tries those of one file.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing import TimeoutError, get_context
+from multiprocessing.pool import AsyncResult
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch as torch  # imported once, for all the processes forked from this one
+
+HOUSE = Path(__file__).parents[1]
+ENOUGH = 0.95
+PATIENCE = 180  # seconds until an endless mutant counts as noticed
+
+# file: (the tests that look at it, the flips). A flip is "before ⟦old→new⟧ after", where before + old + after is
+# found once in the file.
+MUTANTS: dict[str, tuple[str, list[str]]] = {
+    "paths.py": (
+        "test_paths.py",
+        [
+            "self.alpha(t).log() ⟦-→+⟧ self.sigma(t).log()",
+            "slope(self.alpha, t), slope(self.⟦sigma→alpha⟧, t)",
+            "along(self.alpha(t), x0) * x0 ⟦+→-⟧ along",
+            "along(self.⟦sigma→alpha⟧(t), x0) * eps",
+            "self.alpha(t) / self.alpha(⟦s→t⟧), self.sigma",
+            "-torch.expm1(⟦2→3⟧ * (self.lam(t)",
+            "(self.lam(t) ⟦-→+⟧ self.lam(s))",
+            "torch.exp(-self.integral(t) / ⟦2→3⟧)\n\n    def sigma(self, t: Times) -> Times:\n        return (",
+            "(-torch.⟦expm1→exp⟧(-self.integral(t))).sqrt()",
+            "softplus(⟦-2→-1⟧ * lam, threshold=700)",
+            "self.beta_min * t + (self.beta_max ⟦-→+⟧ self.beta_min) * t**2",
+            "2 * (self.beta_max - self.beta_min) * per).sqrt()\n        return ⟦2→1⟧ /",
+            "root = ((self.beta_min * per) ** 2 + ⟦2→4⟧ *",
+            "t * (a * a + a * d * t + d * d * t**2 / ⟦3→2⟧)",
+            "torch.expm1(torch.log1p(⟦3→2⟧ * d * integral / a**3) / 3)",
+            "return -torch.expm1(-self.⟦integral→alpha⟧(t))",
+            "self.time_at(2 * torch.⟦asinh→sinh⟧(torch.exp(-lam) / 2))",
+            '0 = u(0) (Nichol & Dhariwal 2021, eq. 17); alpha(1) = 0."""\n\n    s: float = 0.00⟦8→9⟧',
+            "return self.s ⟦*→+⟧ self._rise",
+            "math.pi / 2 / (1 ⟦+→-⟧ self.s)",
+            "torch.sin(gone + ⟦2→1⟧ * self._u0)",
+            "torch.sigmoid(-2 * lam) * c0**2, torch.sigmoid(⟦2→-2⟧ * lam)",
+            "torch.where(lam ⟦>→<⟧ 0, gone / self._rise",
+            "torch.sinh(rise / 2) / (2 * torch.cosh(low / 2) * torch.cosh((low ⟦+→-⟧ rise) / 2))",
+            "dtype=torch.float⟦64→32⟧) / self.tau",
+            "left = torch.log1p(down / (1 - ⟦q→p⟧))",
+            "self.sigma_min * torch.expm1(self._growth * t)⟦.sqrt()→⟧",
+            "torch.log1p(torch.exp(⟦-2→-1⟧ * lam) / self.sigma_min**2)",
+            "torch.exp((-lam ⟦-→+⟧ math.log(self.sigma_max)) / self.rho)",
+            "return ⟦1 - t→1 - t**2⟧",
+            "return torch.sigmoid(⟦-lam→lam⟧)",
+            "return ⟦-torch→torch⟧.ones_like(t), torch.ones_like(t)",
+            "angles[i] + (angles[i + 1] ⟦-→+⟧ angles[i]) * (t",
+            "torch.sin(math.pi / 2 ⟦-→+⟧ self._angle(t))",
+            "torch.atan2(torch.ones_like(lam), torch.exp(⟦lam→-lam⟧))",
+            "right=True) ⟦-→+⟧ 1).clamp(0, self.n - 1)",
+            "self.steps, dtype=torch.float64) ** self.⟦power→last⟧",
+            "(1 - survival[1:] / survival[⟦:-1→1:⟧]).clamp",
+            "self.base.lam(safe) ⟦-→+⟧ math.log(self.shift)",
+            "self.base.time(lam ⟦+→-⟧ math.log(self.shift))",
+            "stretch = self.shift * spread / (base.alpha(t) ** 2 ⟦+→-⟧",
+            "speed = stretch * self._turn(⟦t→u⟧) / self._turn(u)",
+            "new.time(old.lam(t))⟦.clamp(max=1)→⟧",
+            "torch.hypot(new.alpha(t_new), new.sigma(⟦t_new→t⟧))",
+        ],
+    ),
+    "predictions.py": (
+        "test_predictions.py",
+        [
+            "path.sigma(t) / (path.alpha(t) * b ⟦-→+⟧ path.sigma(t) * a)",
+            "return ⟦-path→path⟧.sigma(t), path.alpha(t)",
+            "return -path.sigma(t), path.⟦alpha→sigma⟧(t)",
+            "torch.zeros_like(t), ⟦-1→1⟧ / path.sigma(t)",
+            "torch.zeros_like(t), -1 / path.⟦sigma→alpha⟧(t)",
+            "root = torch.hypot(alpha * self.sd, ⟦sigma→alpha⟧)",
+            "sigma / (self.sd * root), ⟦-alpha→alpha⟧ * self.sd / root",
+            "det = alpha * b ⟦-→+⟧ sigma * a",
+            "torch.stack([b / det, ⟦-sigma→sigma⟧ / det",
+            "-⟦a→b⟧ / det, alpha / det])",
+            "torch.where(alpha > 0, zero, 1 / ⟦sigma→alpha⟧), zero])",
+            "rows.isfinite().⟦all→any⟧(0)",
+            "Denoised(p * x + q * y, r * x ⟦+→-⟧ s * y)",
+        ],
+    ),
+    "grids.py": (
+        "test_grids.py",
+        [
+            "steps < ⟦1→0⟧",
+            "(times.diff() ⟦<→<=⟧ 0).all()",
+            "torch.linspace(1, 0, steps + ⟦1→2⟧, dtype=torch.float64)[:-1]",
+            "torch.exp(⟦-path→path⟧.lam(torch.ones",
+            "path.time(⟦-sigmas→sigmas⟧.log())",
+            "sigma ** (⟦1→2⟧ / self.rho) for",
+            "(high + ramp * (low ⟦-→+⟧ high)) ** self.rho)",
+            "torch.exp(high + ramp * (⟦low - high→low⟧))",
+            "(self.indices(steps) ⟦+ 1→⟧) / self.n",
+            "stride = (self.n ⟦- 1→⟧) / max(steps - 1, 1)",
+            "(self.n ⟦//→/⟧ steps)).flip(0) + self.offset",
+            "* stride).round() ⟦- 1→⟧\n",
+        ],
+    ),
+    "noise.py": (
+        "test_noise.py",
+        [
+            "range(⟦10→9⟧)",
+            "0xD2511F5⟦3→1⟧",
+            "(p1 >> 32) & _LOW ^ ⟦c1→c3⟧ ^ k0",
+            "index & _LOW, (index >> 32) & 0xFFFF⟦FF→⟧",
+            "0xFFFFFF | stream << ⟦24→16⟧",
+            "(seed & _LOW, (seed >> 32) ⟦&→|⟧ _LOW)",
+            "(high + (low + 0.5) / 2**⟦32→33⟧) / 2**32",
+            ".log_().mul_(⟦-2→-1⟧).sqrt_()",
+            "v * (⟦2→1⟧ * math.pi / 2**32)",
+            "radius * angle.cos(), radius * angle.⟦sin→cos⟧()",
+            "stream, count ⟦+→-⟧ count % 2",
+        ],
+    ),
+    "oracle.py": (
+        "test_oracle.py",
+        [
+            "self.weights.cumsum(0), uniform(⟦seed→0⟧, index)",
+            "self._variances[which]⟦.sqrt()→⟧",
+            "x[:, None] ⟦-→+⟧ alpha[:, None, None] * self.means",
+            "alpha[:, None, None] ⟦** 2→⟧ * self._variances + sigma",
+            "gap**2 / spread ⟦+→-⟧ spread.log()",
+            "self.weights.log() - square / ⟦2→1⟧",
+            "back(alpha⟦[:, None, None]→[:, None, None] ** 2⟧ * self._variances * white)",
+            "back(⟦sigma→alpha⟧[:, None, None] * white)",
+            "points) ** 2 * alpha[:, None] ** ⟦2→1⟧",
+            "-square / (⟦2→1⟧ * sigma[:, None] ** 2)",
+            "dim * (sigma.log() + math.log(2 * math.pi) / ⟦2→1⟧)",
+            "(x.double().flatten(1) ⟦-→+⟧ alpha[:, None] * x0)",
+            'own ⟦|→&⟧ cond["drop"]',
+        ],
+    ),
+    "samplers/ancestral.py": (
+        "test_samplers.py",
+        [
+            "(-torch.expm1(⟦2→1⟧ * (path.lam(t)",
+            "(path.lam(t) ⟦-→+⟧ path.lam(s))",
+            "(1 - fresh⟦**2→⟧).sqrt()",
+            "sigma = path.sigma(⟦s→t⟧)",
+            "return path.alpha(⟦s→t⟧), sigma",
+            "fresh = ⟦self.eta→self.eta**2⟧ *",
+        ],
+    ),
+    "samplers/base.py": (
+        "test_samplers.py",
+        [
+            "terms = [(signal, d.x0), (⟦kept→signal⟧, d.eps)]",
+            "terms.append((⟦fresh→kept⟧, noise(0)))",
+            "lams[self.past ⟦-→+⟧ k :][:steps]",
+            "path.lam(times[⟦:-1→1:⟧])])",
+            "return number ⟦!=→==⟧ 0 if",
+            "posinf=⟦0.0→1.0⟧, neginf=0.0",
+        ],
+    ),
+    "samplers/multistep.py": (
+        "test_samplers.py",
+        [
+            "path.alpha(s), path.sigma(⟦s→t⟧)",
+            "path.lam(t), path.alpha(⟦s→t⟧), path.sigma(s)",
+            "h = path.lam(s) ⟦-→+⟧ lam",
+            "kappa = torch.exp(⟦-self→self⟧.rho * h)",
+            "fresh = (-torch.expm1(⟦-2→-1⟧ * self.rho * h)).sqrt()",
+            "a = 1 ⟦+→-⟧ self.rho",
+            "c0 = -torch.expm1(⟦-a * h→-h⟧)",
+            "c1 = h ⟦-→+⟧ c0 / a",
+            "finite(h * c0 / ⟦2→3⟧ if",
+            "r1 = finite(1 / (lam ⟦-→+⟧ past[:, 0]))",
+            "torch.stack([w1 * r1, ⟦-w1→w1⟧ * r1])",
+            "c2 = h**2 - ⟦2→1⟧ * c1 / a",
+            "finite(c2 ⟦+→-⟧ (lam - past[:, 0]) * c1)",
+            "r3 = finite(1 / (past[:, 0] - past[:, 1])), finite(1 / (lam - past[:, ⟦1→0⟧]))",
+            "first, second = (w1 ⟦+→-⟧ w2 * r3) * r1",
+            "w2 * r3 * ⟦r2→r1⟧",
+            "torch.stack([first, ⟦-first→first⟧ - second, second])",
+            "(1.0, out), *zip(before, ⟦history→history[::-1]⟧, strict=True)",
+            "State(out, s, (lams, d.x0, *history[⟦:-1→1:⟧]))",
+        ],
+    ),
+    "samplers/runge_kutta.py": (
+        "test_samplers.py",
+        [
+            "back = (self.churn * (path.lam(s) ⟦-→+⟧ lam))",
+            "clamp(max=math.log(2) / ⟦2→1⟧)",
+            "(torch.exp(-lam) ⟦>=→<=⟧ self.low)",
+            "(torch.exp(-lam) ⟦<=→>=⟧ self.high)",
+            "path.time(lam ⟦-→+⟧ back)",
+            "path.time(lam - back)⟦.clamp(max=1)→⟧",
+            "path.transition(⟦t, up→up, t⟧)",
+            "rise = finite(⟦alpha→sigma⟧ *",
+            "(torch.exp(-path.lam(s)) - torch.exp(-path.lam(⟦up→s⟧))))",
+            "torch.where(sigma > 0, rise / ⟦2→1⟧, 0.0)",
+            "⟦self.scale * fresh→fresh⟧, alpha, sigma, half",
+            "denoise(out, s).eps ⟦-→+⟧ d.eps",
+            "torch.where(inner, lam + h / ⟦2→3⟧, 0.0)",
+            "⟦-alpha→alpha⟧ * torch.expm1(-h), 0.0)",
+            "path.alpha(middle), path.sigma(⟦middle→s⟧), middle, weight",
+            "denoise(between, at(⟦middle→0.5⟧, t)).x0",
+        ],
+    ),
+    "guidance/linear.py": (
+        "test_guidance.py",
+        [
+            "u0 + w * (c0 ⟦-→+⟧ u0)",
+            "⟦u1→c1⟧ + w * (c1 - u1)",
+            "(t ⟦>=→>⟧ low) & (t <= high)",
+            "(t >= low) ⟦&→|⟧ (t <= high)",
+            "torch.full_like(t, self.rule.scale), ⟦1.0→0.0⟧",
+            "torch.cat([⟦kept, dropped→dropped, kept⟧])",
+            'cond.get("drop", ⟦~dropped→dropped⟧)',
+            "x0.std(axes, keepdim=True) ⟦/→*⟧ d.x0.std",
+            "(1 + self.rule.rescale * (ratio ⟦- 1→⟧))",
+            "d.eps + back * (d.x0 ⟦-→+⟧ new)",
+        ],
+    ),
+    "objective.py": (
+        "test_objective.py test_verify.py::test_theorem",
+        [
+            "torch.exp(⟦2→1⟧ * path.lam(t))",
+            "prediction.gain(path, t) ** ⟦-2→-1⟧\n",
+            "snr(path, t).clamp(⟦max→min⟧=self.gamma)",
+            "snr(path, t) ⟦+→-⟧ self.sd**-2",
+            "return ⟦-slope→slope⟧(path.lam, t) * snr(path, t)",
+            "torch.sigmoid(self.bias - ⟦2→1⟧ * path.lam(t))",
+            "torch.exp(-(((z ⟦-→+⟧ mean) / std) ** 2) / 2)",
+            "(std * math.sqrt(⟦2→3⟧ * math.pi))",
+            "/ (t * (1 ⟦-→+⟧ t))",
+            "path.time(⟦-self→self⟧.mean - self.std",
+            "(index % self.strata ⟦+→-⟧ uniform(",
+            "return w ⟦/→*⟧ self.times.density(t, path)",
+            "prediction.gain(model.path, t) ** ⟦2→1⟧\n",
+        ],
+    ),
+}
+
+
+class Mutant(NamedTuple):
+    """One flip: the file, the passage as it stands and as it becomes, and the tests to run."""
+
+    file: str
+    flip: str
+    old: str
+    new: str
+    tests: str
+
+    @staticmethod
+    def read(file: str, flip: str, tests: str) -> "Mutant":
+        """The mutant that a line of the table describes."""
+        before, rest = flip.split("⟦")
+        change, after = rest.split("⟧")
+        old, new = change.split("→")
+        return Mutant(file, " ".join(flip.split()), before + old + after, before + new + after, tests)
+
+
+def mutants(only: str) -> Iterator[Mutant]:
+    """All mutants whose file's name contains `only`; a passage that is not found once is a mistake in the table."""
+    for file, (tests, flips) in MUTANTS.items():
+        text = (HOUSE / "src" / "pellucid" / file).read_text()
+        for mutant in (Mutant.read(file, flip, tests) for flip in flips if only in file):
+            if text.count(mutant.old) != 1:
+                sys.exit(f"{file}: {mutant.flip!r} is found {text.count(mutant.old)} times; expected once.")
+            yield mutant
+
+
+def killed(mutant: Mutant) -> bool:
+    """Whether the tests, run on a copy with the flip in it, notice. Runs in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        house = copy(Path(folder))
+        path = house / "src" / "pellucid" / mutant.file
+        path.write_text(path.read_text().replace(mutant.old, mutant.new))
+        return run(house, mutant.tests) != 0
+
+
+def copy(house: Path) -> Path:
+    """The sources and tests, without what Python has compiled of them."""
+    for part in ("src", "tests"):
+        shutil.copytree(HOUSE / part, house / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HOUSE / "pyproject.toml", house)
+    return house
+
+
+def run(house: Path, tests: str) -> int:
+    """pytest's exit code for some quick tests of a copy, silently."""
+    os.chdir(house)
+    sys.path.insert(0, str(house / "src"))
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1), os.dup2(quiet, 2)
+    wanted = [str(house / "tests" / name) for name in tests.split()]
+    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *wanted]))
+
+
+def noticed(verdict: "AsyncResult[bool]") -> bool:
+    """A verdict once it is there; a mutant that never ends is noticed too."""
+    try:
+        return verdict.get(PATIENCE)
+    except TimeoutError:
+        return True
+
+
+def main() -> int:
+    """Try all mutants, each in a process of its own."""
+    sys.dont_write_bytecode = True  # a flip of the same length within a second would not be seen
+    todo, began, dead = list(mutants(sys.argv[1] if len(sys.argv) > 1 else "")), time.time(), 0
+    with get_context("fork").Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        healthy = {mutant.tests: mutant._replace(new=mutant.old) for mutant in todo}
+        for tests, ill in zip(healthy, pool.map(killed, healthy.values(), chunksize=1), strict=True):
+            if ill:
+                sys.exit(f"{tests} fail without any mutant; mend that first.")
+        verdicts = [pool.apply_async(killed, [mutant]) for mutant in todo]
+        for i, (mutant, verdict) in enumerate(zip(todo, verdicts, strict=True), start=1):
+            died = noticed(verdict)
+            dead += died
+            print(f"{i:3}/{len(todo)}  {'killed' if died else 'LIVES '}  {mutant.file:24} {mutant.flip}", flush=True)
+    share = dead / len(todo)
+    print(f"{dead} of {len(todo)} mutants killed: {share:.1%} in {time.time() - began:.0f} s (expected: {ENOUGH:.0%})")
+    return 0 if share >= ENOUGH else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
