@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from ..paths import Path
-from .chapter import Chapter
+from .chapter import Chapter, Picture
 from .mathematics import display, number
 from .style import BLUE, FAINT, INK, ORANGE, WIDTH, draw, label
 from .subject import Subject
@@ -44,9 +44,40 @@ def leak(path: Path, second_moment: float, dims: int) -> Leak:
 def tell(subject: Subject) -> Chapter:
     """alpha, sigma and lam over t, and the leak."""
     path, found = subject.path, leak(subject.path, subject.second_moment, subject.dims)
+    words = (
+        "<p>How much of the data is left when sampling starts? The leak, averaged over the data, is</p>"
+        + display('mean "KL" ( q ( x_1 | x_0 ) || N ( 0 , sigma_1^2 ) ) = {alpha_1^2 mean | x_0 |^2}/{2 sigma_1^2}')
+        + f"<p>{verdict(found)}</p>"
+    )
+    at = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
+    values = {"t": at, "alpha": path.alpha(at), "sigma": path.sigma(at), "lam": path.lam(at)}
+    numbers = {"leak": found._asdict(), "curves": {name: value.tolist() for name, value in values.items()}}
+    return Chapter("curves", "How much noise, when", (_picture(subject), words), numbers)
+
+
+def verdict(found: Leak) -> str:
+    """The leak in one sentence."""
+    if found.total == 0:
+        return "Here it is exactly zero: x at t = 1 is pure noise, which is where sampling starts."
+    whole, each = number(found.total, 3), number(found.per_dimension, 2)
+    nats = f"Here it is {whole} nats for a whole sample, {each} per dimension: "
+    if found.event < 0.05:
+        share = number(100 * found.event, 2)
+        return (
+            nats
+            + f"starting in pure noise changes the probability of any event by at most {share} %, too little to matter."
+        )
+    return nats + (
+        "x at t = 1 still knows something of the data, its mean brightness above all, that pure noise does not; "
+        "samples may be biased. A path with more noise at its end, such as <code>shifted</code> or "
+        "<code>cosine</code>, mends it."
+    )
+
+
+def _picture(subject: Subject) -> Picture:
+    path, grid = subject.path, subject.scheme.times[:-1]
     t = torch.sin(torch.linspace(0, math.pi / 2, POINTS, dtype=torch.float64)) ** 2  # dense at both ends
     alpha, sigma, lam = path.alpha(t), path.sigma(t), path.lam(t)
-    grid = subject.scheme.times[:-1]
 
     def paint(figure: "Figure") -> None:
         left, right = figure.subplots(1, 2)
@@ -69,38 +100,10 @@ def tell(subject: Subject) -> Chapter:
         right.set(title=r"$\lambda = \log(\alpha/\sigma)$, and the sampler’s times", xlabel="$t$", xlim=(0, 1))
         right.set_ylim(low, high)
 
-    shown = draw(
+    return draw(
         "curves",
         (WIDTH, 2.7),
         paint,
         alt="alpha falls and sigma rises with t; beside them, lambda falls, with the sampler's times marked on it.",
         caption=f"Dots: the {len(grid)} times at which a step begins; a triangle lies below the frame.",
-    )
-    words = (
-        "<p>How much of the data is left when sampling starts? The leak, averaged over the data, is</p>"
-        + display('mean "KL" ( q ( x_1 | x_0 ) || N ( 0 , sigma_1^2 ) ) = {alpha_1^2 mean | x_0 |^2}/{2 sigma_1^2}')
-        + f"<p>{verdict(found, subject)}</p>"
-    )
-    at = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
-    values = {"t": at, "alpha": path.alpha(at), "sigma": path.sigma(at), "lam": path.lam(at)}
-    numbers = {"leak": found._asdict(), "curves": {name: value.tolist() for name, value in values.items()}}
-    return Chapter("curves", "How much noise, when", (shown, words), numbers)
-
-
-def verdict(found: Leak, subject: Subject) -> str:
-    """The leak in one sentence."""
-    if found.total == 0:
-        return "Here it is exactly zero: x at t = 1 is pure noise, which is where sampling starts."
-    whole, each = number(found.total, 3), number(found.per_dimension, 2)
-    nats = f"Here it is {whole} nats for a whole sample, {each} per dimension: "
-    if found.event < 0.05:
-        share = number(100 * found.event, 2)
-        return (
-            nats
-            + f"starting in pure noise changes the probability of any event by at most {share} %, too little to matter."
-        )
-    return nats + (
-        "x at t = 1 still knows something of the data, its mean brightness above all, that pure noise does not; "
-        "samples may be biased. A path with more noise at its end, such as <code>shifted</code> or "
-        "<code>cosine</code>, mends it."
     )

@@ -68,8 +68,7 @@ def tell(subject: Subject) -> Chapter | None:
 def _picture(subject: Subject, found: Bands, drawn: Tensor) -> Picture:
     wanted = torch.linspace(float(found.t[1]), float(found.t[-1]), BANDS, dtype=torch.float64)
     shown = sorted({1 + int((found.t[1:] - t).abs().argmin()) for t in wanted})
-    share = found.snr / (1 + found.snr)
-    share[found.times == 0] = 1.0
+    share = 1 / (1 + 1 / found.snr)
 
     def paint(figure: "Figure") -> None:
         from matplotlib import colormaps

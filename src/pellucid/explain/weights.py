@@ -17,7 +17,7 @@ from .. import predictions
 from ..objective import Objective
 from ..paths import Path, slope
 from ..predictions import Prediction
-from .chapter import Chapter
+from .chapter import Chapter, Picture
 from .mathematics import display, inline
 from .style import BLUE, GREEN, INK, ORANGE, WIDTH, draw
 from .subject import Subject
@@ -52,6 +52,20 @@ def weights(path: Path, prediction: Prediction, objective: Objective, lam: Tenso
 def tell(subject: Subject) -> Chapter:
     """The weight in three units, the density of the times, and their product."""
     found = weights(subject.path, subject.model.prediction, subject.objective, subject.lams(200))
+    words = (
+        "<p>One error, three units: at a given "
+        + inline("x_t")
+        + ",</p>"
+        + display(
+            "w ( t ) | x_0 - hat{x}_0 |^2 = w ( t ) {sigma^2}/{alpha^2} | eps - hat{eps} |^2 = "
+            "w ( t ) ( {sigma}/{alpha^2 + sigma^2} )^2 | v - hat{v} |^2"
+        )
+    )
+    numbers = {name: values.tolist() for name, values in found._asdict().items()}
+    return Chapter("weights", "What an error costs", (words, _picture(found)), numbers)
+
+
+def _picture(found: Weights) -> Picture:
     lam = found.lam
 
     def paint(figure: "Figure") -> None:
@@ -78,7 +92,7 @@ def tell(subject: Subject) -> Chapter:
             axes.xaxis.set_major_locator(MultipleLocator(2))
             axes.set_xlabel(r"noise  ←  $\lambda$  →  data")
 
-    shown = draw(
+    return draw(
         "weights",
         (WIDTH, 2.6),
         paint,
@@ -86,17 +100,6 @@ def tell(subject: Subject) -> Chapter:
         caption="Three equal ways to say what an error costs; how often each noise level is drawn; and the product of "
         "both, which is all that the loss knows of path, prediction and times.",
     )
-    words = (
-        "<p>One error, three units: at a given "
-        + inline("x_t")
-        + ",</p>"
-        + display(
-            "w ( t ) | x_0 - hat{x}_0 |^2 = w ( t ) {sigma^2}/{alpha^2} | eps - hat{eps} |^2 = "
-            "w ( t ) ( {sigma}/{alpha^2 + sigma^2} )^2 | v - hat{v} |^2"
-        )
-    )
-    numbers = {name: values.tolist() for name, values in found._asdict().items()}
-    return Chapter("weights", "What an error costs", (words, shown), numbers)
 
 
 def _ends(curves: list[Tensor]) -> list[int]:
