@@ -226,6 +226,26 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "d.eps + back * (d.x0 ⟦-→+⟧ new)",
         ],
     ),
+    "denoiser.py": (
+        "test_denoiser.py",
+        [
+            "1 / torch.hypot(self.path.alpha(t) ⟦*→/⟧ self.data_std",
+            "self.data_std, self.path.⟦sigma→alpha⟧(t))",
+            "return ⟦-path→path⟧.lam(t).clamp(-20, 20) / 4",
+            'getattr(path, "n", 1000) * t ⟦- 1→⟧',
+            "carry(x, t, ⟦self._path, self.model.path→self.model.path, self._path⟧)",
+        ],
+    ),
+    "sampling.py": (
+        "test_sampling.py",
+        [
+            "along(path.⟦sigma→alpha⟧(times), eps) * eps",
+            "normal(seed, index, ⟦i→0⟧, tuple(x.shape[1:])",
+            "stream=⟦1→0⟧ + draw",
+            "torch.arange(first ⟦+→-⟧ low, first",
+            "value[low : low ⟦+→-⟧ size]",
+        ],
+    ),
     "objective.py": (
         "test_objective.py test_verify.py::test_theorem",
         [
