@@ -2,6 +2,7 @@
 
 The ```python blocks of a page run in one namespace, in an empty folder. What a block prints stands in the ```text
 block after it. What it saves under figures/ is kept in docs/figures/. The tests run the same pages and compare.
+Figures named demo-* are those of `make demo` and `pellucid explain runs/demo`, taken from there if they are there.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 DOCS = Path(__file__).parent
 HOUSE = DOCS.parent
 PAGES = [HOUSE / "README.md", HOUSE / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+DEMO = [HOUSE / "runs/demo" / f"{name}.png" for name in ("digits", "trajectory", "explain/levels", "explain/spectrum")]
 FENCE = re.compile(r"^```(\S+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 
 
@@ -72,6 +74,8 @@ def styled() -> Iterator[None]:
 
 def main(names: list[str]) -> None:
     """Renew the pages of these names, or all of them."""
+    for figure in filter(Path.is_file, DEMO):
+        shutil.copy(figure, DOCS / "figures" / f"demo-{figure.name}")
     for page in PAGES:
         if names and page.stem not in names:
             continue
