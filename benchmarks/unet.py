@@ -115,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--batch", type=int, default=32)
-    args = parser.parse_args()
+    args, _ = parser.parse_known_args()
     theirs, ours = networks()
     answers: list[tuple[Any, Answer]] = [
         (theirs, lambda x, clock: theirs(x, clock).sample),

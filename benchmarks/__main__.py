@@ -1,0 +1,7 @@
+"""All comparisons in turn:  python -m benchmarks,  or `make bench`. Each prints ratios with their spread."""
+
+from . import steps, unet
+
+for comparison in (steps, unet):
+    print(f"\n{comparison.__doc__.splitlines()[0]}\n", flush=True)  # type: ignore[union-attr]
+    comparison.main()
