@@ -27,7 +27,7 @@ TASKS = {
         [["-m", "ruff", "check", "."], ["-m", "mypy"], ["-m", "pytest", "-m", "not slow"]],
     ),
     "bench": (["demo"], [["-m", "benchmarks"]]),
-    "docs": (["demo", "docs"], [["-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"]]),
+    "docs": (["demo", "docs"], [["-m", "sphinx", "-E", "-W", "-b", "html", "docs", "docs/_build/html"]]),
     "mutants": (["demo", "data", "dev"], [["tests/mutants.py"]]),
 }
 
