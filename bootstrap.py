@@ -26,7 +26,7 @@ TASKS = {
         ["demo", "data", "dev"],
         [["-m", "ruff", "check", "."], ["-m", "mypy"], ["-m", "pytest", "-m", "not slow"]],
     ),
-    "bench": (["demo"], [["-m", "benchmarks"]]),
+    "bench": (["bench"], [["-m", "benchmarks"]]),
     "docs": (["demo", "docs"], [["-m", "sphinx", "-E", "-W", "-b", "html", "docs", "docs/_build/html"]]),
     "mutants": (["demo", "data", "dev"], [["tests/mutants.py"]]),
 }
