@@ -22,6 +22,7 @@ autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 140
 add_module_names = False
+toc_object_entries = False
 viewcode_line_numbers = True
 
 html_math_renderer = "mathml"
