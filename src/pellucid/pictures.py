@@ -50,20 +50,20 @@ def scatter(points: Tensor, side: int = 480, reach: float | None = None) -> Pict
     return np.repeat(np.repeat(colour.round().astype(np.uint8), 3, axis=0), 3, axis=1)
 
 
-def save_png(path: Path, picture: Picture, words: Mapping[str, str] | None = None) -> None:
+def save_png(path: str | Path, picture: Picture, words: Mapping[str, str] | None = None) -> None:
     """Write a PNG with `words` as its text chunks."""
     chunks = PngInfo()
     for key, text in (words or {}).items():
         chunks.add_text(key, text)
-    with whole(path) as temporary:
+    with whole(Path(path)) as temporary:
         Image.fromarray(picture).save(temporary, "PNG", pnginfo=chunks)
 
 
-def save_gif(path: Path, frames: list[Picture], milliseconds: int = 80) -> None:
+def save_gif(path: str | Path, frames: list[Picture], milliseconds: int = 80) -> None:
     """Write an animation that loops, resting a second on its last frame."""
     first, *rest = [Image.fromarray(frame) for frame in frames]
     durations = [milliseconds] * len(rest) + [1000]
-    with whole(path) as temporary:
+    with whole(Path(path)) as temporary:
         first.save(temporary, "GIF", save_all=True, append_images=rest, duration=durations, loop=0)
 
 
