@@ -53,8 +53,8 @@ def test_a_bound_is_kept_or_missed_and_nan_keeps_none() -> None:
     assert at_least("", 1.0, 1.0).holds and not at_least("", 0.9, 1.0).holds
     assert near("", 2.1, 2, 0.15).holds and not near("", 2.2, 2, 0.15).holds and not near("", 1.8, 2, 0.15).holds
     assert not any(row.holds for row in (at_most("", math.nan, 1), at_least("", math.nan, 1), near("", math.nan, 1, 1)))
-    name, value = worst([("a", 1.0), ("b", math.nan), ("c", 2.0)])
-    assert name == "b" and math.isnan(value)
+    where, value = worst([("a", 1.0), ("b", math.nan), ("c", 2.0)])
+    assert where == " (worst: b)" and math.isnan(value) and worst([("a", 0.0)]) == ("", 0.0)
 
 
 # To register is to be verified

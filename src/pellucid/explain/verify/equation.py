@@ -77,8 +77,8 @@ def round_trip() -> Iterator[Row]:
             d = solve(prediction, path, x, prediction.target(path, x0, eps, t), t)
             gap = torch.maximum((d.x0 - x0).abs(), (d.eps - eps).abs()).amax(1)
             gaps.append((spoken, (gap / condition(prediction, path, t)).max()))
-        spoken, most = worst(gaps)
-        yield at_most(f"{name}, {len(gaps)} predictions (worst: {spoken})", most, 1e-12)
+        where, most = worst(gaps)
+        yield at_most(f"{name}, {len(gaps)} predictions{where}", most, 1e-12)
 
 
 def condition(prediction: Prediction, path: Path, t: Tensor) -> Tensor:
@@ -98,8 +98,8 @@ def weight_transport() -> Iterator[Row]:
             dy = prediction.target(path, x0 + dx0, eps + deps, t) - prediction.target(path, x0, eps, t)
             gap = ((prediction.gain(path, t)[:, None] * dy).abs() - dx0.abs()).abs().amax(1)
             gaps.append((spoken, (gap / condition(prediction, path, t)).max()))
-        spoken, most = worst(gaps)
-        yield at_most(f"{name}, {len(gaps)} predictions (worst: {spoken})", most, 1e-12)
+        where, most = worst(gaps)
+        yield at_most(f"{name}, {len(gaps)} predictions{where}", most, 1e-12)
 
 
 @theorem
@@ -110,8 +110,8 @@ def weight_identities() -> Iterator[Row]:
         for subject, got, expected in published(path, interior(path)):
             found.setdefault(subject, []).append((name, (got / expected - 1).abs().max()))
     for subject, gaps in found.items():
-        name, gap = worst(gaps)
-        yield at_most(f"{subject} (worst: {name})", gap, 1e-12)
+        where, gap = worst(gaps)
+        yield at_most(f"{subject}{where}", gap, 1e-12)
 
 
 def published(path: Path, t: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -144,5 +144,5 @@ def repath() -> Iterator[Row]:
         for trained, other in all_paths().items():
             got = Repath(mixture().at(other), path)(x, t)
             gaps.append((trained, error(torch.cat(got[:2]), expected)))
-        trained, gap = worst(gaps)
-        yield at_most(f"{name} from {len(gaps)} paths (worst: {trained})", gap, 1e-10)
+        where, gap = worst(gaps)
+        yield at_most(f"{name} from {len(gaps)} paths{where}", gap, 1e-10)

@@ -37,8 +37,8 @@ def run(sampler: Sampler, path: Path) -> Tensor:
 def one_step_many_names() -> Iterator[Row]:
     """DDIM = Euler = DPM-Solver-1, and DDPM = the reverse SDE's first-order step."""
     for one, other in ((Ancestral(0.0), Multistep(1)), (Ancestral(1.0), Multistep(1, rho=1.0))):
-        name, gap = worst((name, error(run(one, path), run(other, path))) for name, path in all_paths().items())
-        yield at_most(f"{one} = {other} (worst: {name})", gap, 1e-12)
+        where, gap = worst((name, error(run(one, path), run(other, path))) for name, path in all_paths().items())
+        yield at_most(f"{one} = {other}{where}", gap, 1e-12)
 
 
 @theorem
@@ -53,8 +53,8 @@ def path_independence() -> Iterator[Row]:
 def strangers() -> Iterator[Row]:
     """Samples at different times of different runs, joined in one batch, step to the same bits as alone."""
     for name, sampler in all_samplers().items():
-        where, gap = worst((where, apart(sampler, path)) for where, path in all_paths().items())
-        yield at_most(f"{name} (worst: {where})", gap, 0)
+        where, gap = worst((on, apart(sampler, path)) for on, path in all_paths().items())
+        yield at_most(f"{name}{where}", gap, 0)
 
 
 def apart(sampler: Sampler, path: Path) -> Tensor:
@@ -105,8 +105,8 @@ class Speaker:
 def finite() -> Iterator[Row]:
     """No NaN and no Inf: every path, prediction and sampler, from 1 step to 50, hearing the oracle or nonsense."""
     for name, path in all_paths().items():
-        where, count = worst((where, broken(sampler, path)) for where, sampler in all_samplers().items())
-        yield at_most(f"{name}, {len(all_predictions())} predictions, {STEPS} steps (worst: {where})", count, 0)
+        where, count = worst((by, broken(sampler, path)) for by, sampler in all_samplers().items())
+        yield at_most(f"{name}, {len(all_predictions())} predictions, {STEPS} steps{where}", count, 0)
 
 
 def broken(sampler: Sampler, path: Path) -> float:

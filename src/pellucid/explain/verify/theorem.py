@@ -55,9 +55,10 @@ def error(got: Tensor, expected: Tensor) -> Tensor:
 
 
 def worst(found: Iterable[tuple[str, Tensor | float]]) -> tuple[str, float]:
-    """The largest of named measurements; a NaN is larger than all."""
+    """The largest of named measurements, and words that say where, if it is not 0; a NaN is larger than all."""
     numbers = [(name, float(value)) for name, value in found]
-    return max(numbers, key=lambda item: math.inf if math.isnan(item[1]) else item[1])
+    name, most = max(numbers, key=lambda item: math.inf if math.isnan(item[1]) else item[1])
+    return f" (worst: {name})" if most else "", most
 
 
 def all_paths() -> dict[str, Path]:
