@@ -47,10 +47,10 @@ def test_a_conditioner_need_not_count_the_classes() -> None:
     assert recipe.build(recipe.read()).config()["conditioner"] == {"name": "none"}
 
 
-def test_only_minutes_are_turned_into_steps() -> None:
-    recipe = Recipe.load("toy-2d", ["net.width=16", "train={minutes=0.001, batch=8}"])
+def test_minutes_are_turned_into_steps() -> None:
+    recipe = Recipe.load("toy-2d", ["net.width=16", "train.minutes=0.001", "train.batch=8"])
     data = recipe.read()
-    assert recipe.plan(recipe.build(data), data).steps >= 1
+    assert 1 <= recipe.plan(recipe.build(data), data).steps < 3000
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_data_alone_is_a_recipe(tmp_path: Path) -> None:
 def test_a_run_goes_on_only_as_what_it_was() -> None:
     earlier = Recipe.load("digits", ["train.steps=50"])
     assert Recipe.load("digits", ["train.steps=80", "sample.steps=3"]).goes_on(earlier).train.steps == 80
-    assert Recipe.load("digits", ["train={minutes=1}"]).goes_on(earlier).train.steps == 50
+    assert Recipe.load("digits", ["train.minutes=1"]).goes_on(earlier).train.steps == 50
     with pytest.raises(PellucidError, match="optim.lr = 0.002, not 0.001"):
         Recipe.load("digits", ["optim.lr=1e-3"]).goes_on(earlier)
 

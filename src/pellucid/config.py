@@ -61,7 +61,7 @@ class Train(Section):
     """How long, on what batches, from which seed, and what is written on the way."""
 
     steps: PositiveInt | None = None
-    minutes: PositiveFloat | None = None  # as many steps as fit, where `steps` is absent
+    minutes: PositiveFloat | None = None  # instead: as many steps as fit
     batch: PositiveInt = 128
     seed: Natural = 0
     save_every: PositiveInt = 1000  # steps
@@ -134,11 +134,11 @@ class Recipe(Section):
             if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE):
                 values = f"{key} = {old.get(key)!r}, not {new.get(key)!r}"
                 raise PellucidError(f"the run {earlier.name} has {values}; take another --name, or --fresh.")
-        return self.for_steps(self.train.steps or earlier.train.steps)
+        return self.for_steps(earlier.train.steps if self.train.minutes else self.train.steps)
 
     def for_steps(self, steps: int | None) -> "Recipe":
         """The same recipe, trained for so many steps."""
-        return self.model_copy(update={"train": self.train.model_copy(update={"steps": steps})})
+        return self.model_copy(update={"train": self.train.model_copy(update={"steps": steps, "minutes": None})})
 
     def read(self, progress: Progress | None = None) -> Dataset:
         """The data; progress(done, total) is called while pictures are decoded."""
@@ -167,9 +167,9 @@ class Recipe(Section):
     def plan(self, model: Denoiser, data: Dataset) -> Plan:
         """The plan of training; where only minutes are given, a few steps of a copy tell how many fit."""
         settings = self.optim.model_dump() | {"batch": self.train.batch, "seed": self.train.seed}
-        if self.train.steps:
-            return Plan(steps=self.train.steps, **settings)
-        return sized(model, data, Plan(**settings), self.aim(), self.train.minutes or 1.0)
+        if self.train.minutes:
+            return sized(model, data, Plan(**settings), self.aim(), self.train.minutes)
+        return Plan(steps=self.train.steps or 1, **settings)
 
     def toml(self) -> str:
         """This recipe, complete, as the TOML that `load` reads."""
