@@ -30,7 +30,7 @@ class Sampler(ABC):
     """One step of one algorithm. `order` and `stochastic` are promises that the tests keep."""
 
     registry: "ClassVar[Registry[Sampler]]" = registry
-    calls: ClassVar[int] = 1  # of the network, each step
+    calls: int = 1  # of the network, each step; 0: as many as it takes
     order: int
 
     @property
@@ -40,7 +40,7 @@ class Sampler(ABC):
 
     @property
     def past(self) -> int:
-        """How many earlier x0 a step looks back on."""
+        """How many earlier steps a step looks back on."""
         return 0
 
     def init(self, x: Batch, t: Times) -> State:
@@ -52,17 +52,21 @@ class Sampler(ABC):
         past = state.memory[0] if self.past else state.t.new_empty(len(state.t), 0)
         return self.move(denoise, state, s, self.coefficients(denoise.path, state.t, s, past), noise)
 
+    def mark(self, path: Path, t: Times) -> Times:
+        """What a step at time t is remembered by; where there was none stands -inf."""
+        return path.lam(t)
+
     def prepare(self, path: Path, times: Times) -> list[tuple[float, ...]]:
         """The coefficients of every step of a grid, as floats."""
-        lams = torch.cat([torch.full((self.past,), -torch.inf, dtype=torch.float64), path.lam(times[:-1])])
+        marks = torch.cat([torch.full((self.past,), -torch.inf, dtype=torch.float64), self.mark(path, times[:-1])])
         steps = len(times) - 1
-        past = torch.stack([lams[self.past - k :][:steps] for k in range(1, self.past + 1)] or [lams[:0]], -1)
+        past = torch.stack([marks[self.past - k :][:steps] for k in range(1, self.past + 1)] or [marks[:0]], -1)
         columns = self.coefficients(path, times[:-1], times[1:], past)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
     @abstractmethod
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
-        """The numbers of steps t -> s, elementwise; `past` [b, self.past] holds the lams before t, newest first."""
+        """The numbers of steps t -> s, elementwise; `past` [b, self.past] holds the marks before t, newest first."""
 
     @abstractmethod
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:

@@ -1,19 +1,24 @@
-r"""Exponential multistep: DPM-Solver++ and its SDE forms, of order 1 to 3.
+r"""Multistep: a polynomial through what has been seen, integrated exactly. One network call a step.
 
-In lam the reverse process is linear but for x0, and variation of constants gives it exactly:
+    x_s = [first-order step] + sum_j W_j (f_j - f_t),      j over the past; f, W_j: form.py
 
-    x_s = sigma_s/sigma_t exp(-rho h) x_t + alpha_s int_0^h (1 + rho) exp(-(1 + rho)(h - u)) x0(lam_t + u) du + noise
+    x0 in lam         DPM-Solver++ 2M and a true 3M (Lu et al. 2022b); with rho, their SDE forms
+    eps in lam        DPM-Solver multistep, DEIS rhoAB in log rho
+    eps in sigma      Adams and Bashforth on d(x/alpha)/d(sigma/alpha) = eps: LMS, variable-step iPNDM
+    eps in t          DEIS tAB (Zhang & Chen 2023, eq. 15)
+    velocity in t     Adams and Bashforth on a flow
 
-(Lu et al. 2022b, eq. 14). Newton's polynomial through past x0 (divided differences D_k in lam) turns it into
+Mode "correct" is UniPC (Zhao et al. 2023, algorithm 1): when f_t arrives, the polynomial of the step that led to x_t is
+drawn through it too, and x_t moves by the difference of the two integrals, G, without another call:
 
-    x_s = [first-order re-mix with kappa = exp(-rho h)] + alpha_s (w_1 D_1 + w_2 D_2)
-    c_0 = 1 - exp(-(1 + rho) h),   c_k = h^k - k/(1 + rho) c_(k-1)
-    w_1 = c_1,                     w_2 = c_2 + (lam_t - lam_1) c_1
+    x_t <- x_t + sum_j G_j f_j,      x_s <- x_s + psi_s/psi_t sum_j G_j f_j
 
-rho = 0 is the probability-flow ODE, rho = 1 the reverse SDE. The rule "midpoint" takes w_1 = h c_0 / 2 (the 2M of
-DPM-Solver++). A past that is missing has lam = -inf: infinitely noisy, it says nothing, and the order falls by itself.
+A straight line through two values, integrated over h = tau_s - tau_t, weighs w = int (tau - tau_t) dq psi_s by the rule
+"exact"; "midpoint" takes h/2 int dq psi_s (2M of DPM-Solver++; UniPC's B_2 = e^h - 1), and "taylor" takes
+h^2/2 dq/dtau psi_s at the end (UniPC's B_1 = h). All agree to second order.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,25 +27,38 @@ import torch
 from ..errors import PellucidError
 from ..paths import Path
 from ..types import Batch, Denoise, Noise, State, Times, combine
-from .base import Number, Sampler, at, finite, registry, remix
+from .base import Number, Sampler, at, registry, remix
+from .form import UNKNOWN, Clock, Form, Variable
 
 
 @registry.register("multistep")
 @dataclass(frozen=True)
 class Multistep(Sampler):
-    """Adams' method in lam on x0: `order` 1 to 3, `rho` the share of the reverse SDE's noise."""
+    """Adams' method of `order` 1 to 4 in any form; `rho` the share of the reverse SDE's noise.
+
+    Mode "correct" predicts with one order less and corrects with the full one: UniPC-p has order p + 1.
+    """
 
     order: int = 2
     rho: float = 0.0
-    rule: Literal["exact", "midpoint"] = "exact"
+    rule: Literal["exact", "midpoint", "taylor"] = "exact"
+    variable: Variable = "x0"
+    clock: Clock = "lam"
+    mode: Literal["predict", "correct"] = "predict"
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3):
-            raise PellucidError(f"order is {self.order}; a multistep sampler has order 1, 2 or 3.")
+        if self.order not in range(1 + (self.mode == "correct"), 5):
+            raise PellucidError(f"order is {self.order}; a multistep sampler has order 1 to 4, a corrected one 2 to 4.")
         if not self.rho >= 0:
             raise PellucidError(f"rho is {self.rho}; expected 0 (no noise) or more (1 is the reverse SDE).")
-        if self.rule == "midpoint" and self.order != 2:
-            raise PellucidError(f"the midpoint rule has order 2, not {self.order}; take rule = 'exact'.")
+        if self.rule != "exact" and self.mode == "predict" and self.order != 2:
+            raise PellucidError(f"the {self.rule} rule has order 2, not {self.order}; take rule = 'exact'.")
+        _ = self.form
+
+    @property
+    def form(self) -> Form:
+        """What is integrated."""
+        return Form(self.variable, self.clock, self.rho)
 
     @property
     def stochastic(self) -> bool:
@@ -51,42 +69,66 @@ class Multistep(Sampler):
         return self.order - 1
 
     def init(self, x: Batch, t: Times) -> State:
-        lams = torch.full((len(t), self.past), -torch.inf, dtype=torch.float64)
-        return State(x, t, (lams, *(torch.zeros_like(x) for _ in range(self.past))) if self.past else ())
+        marks = torch.full((len(t), self.past), -torch.inf, dtype=torch.float64)
+        return State(x, t, (marks, *(torch.zeros_like(x) for _ in range(self.past))) if self.past else ())
+
+    def mark(self, path: Path, t: Times) -> Times:
+        return t
 
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
-        lam, alpha, sigma = path.lam(t), path.alpha(s), path.sigma(s)
-        h = path.lam(s) - lam
-        kappa = torch.exp(-self.rho * h) if self.rho > 0 else torch.ones_like(h)
-        fresh = (-torch.expm1(-2 * self.rho * h)).sqrt() if self.rho > 0 else torch.zeros_like(h)
-        now, *before = self.weights(h, lam, past)
-        return alpha * (1 + now), sigma * kappa, sigma * fresh, lam, *(alpha * weight for weight in before)
+        form = self.form
+        signal, kept = form.first(path, t, s)
+        fresh = path.sigma(s) * (1 - form.decay(path, t, s) ** 2).sqrt()
+        known = past > -torch.inf
+        before = torch.where(known, past, 1.0)
+        taus = torch.where(known, form.tau(path, before), UNKNOWN).unbind(-1)
+        weights = torch.zeros(self.past + 1, *t.shape, dtype=t.dtype)  # of f_t and of each past f
+        points = self.order - (self.mode == "correct")
+        weights[:points] = self.slants(path, t, s, [form.tau(path, t), *taus[: points - 1]])
+        if self.mode == "correct":
+            weights += form.carry(path, t, s) * self.correction(path, before[..., 0], t, taus)
+        a, b = form.row(path, t)
+        row = (a, b) if self.variable == "velocity" else ()
+        return signal + weights[0] * a, kept + weights[0] * b, fresh, t, *row, *weights[1:]
+
+    def correction(self, path: Path, before: Times, t: Times, taus: Sequence[Times]) -> Times:
+        """[order, b]: G of f_t and of each past f, for the step before -> t; nothing where there was none."""
+        predicted = self.slants(path, before, t, taus)
+        corrected = self.slants(path, before, t, [taus[0], self.form.tau(path, t), *taus[1:]])
+        corrected[[0, 1]] = corrected[[1, 0]]
+        corrected[1:] -= predicted
+        return torch.where(taus[0].isfinite(), corrected, 0.0)
+
+    def slants(self, path: Path, t: Times, s: Times, taus: Sequence[Times]) -> Times:
+        """[nodes, b]: W of each node, the first of them t's own, to be added to the first-order step of t -> s."""
+        form, (now, *others) = self.form, taus
+        _, *weights = form.weights(path, t, s, taus)
+        if self.rule != "exact" and others:
+            known = torch.stack([tau.isfinite() for tau in others])
+            line = self.line(path, t, s)
+            weights = [
+                torch.where((known.sum(0) == 1) & known[j] & (w != 0), line / (tau - now), w)
+                for j, (w, tau) in enumerate(zip(weights, others, strict=True))
+            ]
+        return torch.stack([-sum(weights, torch.zeros_like(t)), *weights])
+
+    def line(self, path: Path, t: Times, s: Times) -> Times:
+        """What the slope of a straight line weighs."""
+        start, end = self.form.tau(path, t), self.form.tau(path, s)
+        if self.rule == "taylor":
+            return (end - start) ** 2 / 2 * self.form.kernel(path, end, s)
+        (still,) = self.form.weights(path, t, s, [start])
+        return (end - start) / 2 * still
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
         x, t, memory = state
-        signal, kept, fresh, lam, *before = c
+        signal, kept, fresh, mark, *rest = c
+        row, before = (rest[:2], rest[2:]) if self.variable == "velocity" else ((), rest)
         d = denoise(x, t)
         out = remix(d, signal, kept, fresh, noise)
         if not self.past:
             return State(out, s)
-        lams, *history = memory
+        marks, *history = memory
         out = combine((1.0, out), *zip(before, history, strict=True))
-        lams = torch.cat([at(lam, t)[:, None], lams[:, :-1]], 1)
-        return State(out, s, (lams, d.x0, *history[:-1]))
-
-    def weights(self, h: Times, lam: Times, past: Times) -> Times:
-        """[order, b]: what the present and each past x0 add, so that their sum is w_1 D_1 + w_2 D_2."""
-        if not self.past:
-            return torch.zeros_like(h)[None]
-        a = 1 + self.rho
-        c0 = -torch.expm1(-a * h)
-        c1 = h - c0 / a
-        w1 = finite(h * c0 / 2 if self.rule == "midpoint" else c1)
-        r1 = finite(1 / (lam - past[:, 0]))
-        if self.order == 2:
-            return torch.stack([w1 * r1, -w1 * r1])
-        c2 = h**2 - 2 * c1 / a
-        w2 = finite(c2 + (lam - past[:, 0]) * c1)
-        r2, r3 = finite(1 / (past[:, 0] - past[:, 1])), finite(1 / (lam - past[:, 1]))
-        first, second = (w1 + w2 * r3) * r1, w2 * r3 * r2
-        return torch.stack([first, -first - second, second])
+        marks = torch.cat([at(mark, t)[:, None], marks[:, :-1]], 1)
+        return State(out, s, (marks, self.form.value(d, tuple(row)), *history[:-1]))

@@ -1,0 +1,135 @@
+r"""Variation of constants: what an exponential step integrates, and the weight it gives to what it has seen.
+
+The probability-flow ODE is linear but for one function f of the pair. In its own unit psi and variable q
+
+    x_s / psi_s = x_t / psi_t + int_t^s f dq
+
+    variable   psi     q               f
+    x0         sigma   alpha/sigma     x0                          (DPM-Solver++: Lu et al. 2022b, eq. 8)
+    eps        alpha   sigma/alpha     eps                         (DPM-Solver, DEIS: Lu et al. 2022a, eq. 3.4)
+    velocity   1       t               alpha' x0 + sigma' eps      (flow matching: Lipman et al. 2022, eq. 1)
+
+f held still gives the first-order step, for x0 and eps the re-mix. A higher order puts a polynomial in a clock tau
+(lam, sigma/alpha or t) through f at several times, and node j weighs
+
+    W_j = psi_s int_t^s l_j(tau) dq,      l_j(tau) = prod_(m != j) (tau - tau_m) / (tau_j - tau_m)
+
+by Gauss and Legendre's rule, exact to rounding in every clock. A node at infinity says nothing (l_j -> 0, and its
+factor in the others -> 1), so the order falls by itself where a past is missing or infinitely noisy; where the step
+itself is infinite in tau or q all W_j are 0, and the step is first order.
+
+Adding the noise of rho times the reverse SDE (x0 in lam only) turns dq into (1 + rho) exp(-(1 + rho)(lam_s - lam)).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from numpy.polynomial.legendre import leggauss
+
+from ..errors import PellucidError
+from ..paths import Path
+from ..types import Batch, Denoised, Times, combine
+from .base import Number, finite
+
+Variable = Literal["x0", "eps", "velocity"]
+Clock = Literal["lam", "sigma", "t"]
+UNKNOWN = torch.inf
+"""The clock's reading at a node that is not there."""
+
+_ROOTS, _SHARES = (torch.from_numpy(row) / 2 for row in leggauss(16))
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which function of the pair is integrated, in which clock its polynomials are, and the share of noise."""
+
+    variable: Variable
+    clock: Clock
+    rho: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.variable == "velocity" and self.clock != "t":
+            raise PellucidError(f"the velocity is integrated in t, not in {self.clock}; take clock = 't'.")
+        if self.rho > 0 and (self.variable, self.clock) != ("x0", "lam"):
+            raise PellucidError("a step with noise (rho > 0) integrates x0 in lam; take variable = 'x0', clock = 'lam'.")
+
+    def tau(self, path: Path, t: Times) -> Times:
+        """The clock's reading at time t."""
+        if self.clock == "t":
+            return t
+        lam = path.lam(t)
+        return lam if self.clock == "lam" else torch.exp(-lam)
+
+    def time(self, path: Path, tau: Times) -> Times:
+        """The time at which the clock reads tau."""
+        if self.clock == "t":
+            return tau
+        return path.time(tau if self.clock == "lam" else -tau.log())
+
+    def row(self, path: Path, t: Times) -> tuple[Times, Times]:
+        """(a, b) of f = a x0 + b eps."""
+        if self.variable == "velocity":
+            return path.rates(t)
+        one, zero = torch.ones_like(t), torch.zeros_like(t)
+        return (one, zero) if self.variable == "x0" else (zero, one)
+
+    def value(self, d: Denoised, row: tuple[Number, ...]) -> Batch:
+        """f; `row` is asked for by the velocity alone."""
+        return combine((row[0], d.x0), (row[1], d.eps)) if row else d.x0 if self.variable == "x0" else d.eps
+
+    def first(self, path: Path, t: Times, s: Times) -> tuple[Times, Times]:
+        """(signal, kept) of the first-order step."""
+        if self.variable == "velocity":
+            (alpha, sigma), last = path.rates(t), path.sigma(s) == 0  # the last step lands on x0 itself
+            signal, kept = path.alpha(t) + (s - t) * alpha, path.sigma(t) + (s - t) * sigma
+            return torch.where(last, path.alpha(s), signal), torch.where(last, 0.0, kept)
+        return path.alpha(s), path.sigma(s) * self.decay(path, t, s)
+
+    def decay(self, path: Path, t: Times, s: Times) -> Times:
+        """kappa = exp(-rho h): the share of eps that the noise leaves."""
+        return torch.exp(self.rho * (path.lam(t) - path.lam(s))) if self.rho > 0 else torch.ones_like(t)
+
+    def carry(self, path: Path, t: Times, s: Times) -> Times:
+        """psi_s / psi_t (kappa): what becomes of a change of x_t."""
+        if self.variable == "velocity":
+            return torch.ones_like(t)
+        psi = path.sigma if self.variable == "x0" else path.alpha
+        return finite(psi(s) / psi(t)) * self.decay(path, t, s)
+
+    def kernel(self, path: Path, tau: Times, s: Times) -> Times:
+        """psi_s dq/dtau = psi_s dq/dlam dlam/dtau: how much of f at tau is in x_s."""
+        if self.variable == "velocity":
+            return torch.ones_like(tau)
+        lam, fall = tau, torch.ones_like(tau)
+        if self.clock == "sigma":
+            lam, fall = -tau.log(), -1 / tau
+        if self.clock == "t":
+            alpha, sigma = path.rates(tau)
+            lam, fall = path.lam(tau), alpha / path.alpha(tau) - sigma / path.sigma(tau)
+        if self.rho > 0:
+            return path.alpha(s) * (1 + self.rho) * torch.exp((1 + self.rho) * (lam - path.lam(s)))
+        return path.sigma(s) * torch.exp(lam) * fall if self.variable == "x0" else -path.alpha(s) * torch.exp(-lam) * fall
+
+    def regular(self, path: Path, t: Times, s: Times) -> Times:
+        """Whether the step is finite in its clock and in q."""
+        known = (self.tau(path, s) - self.tau(path, t)).isfinite()
+        if self.variable == "velocity":
+            return known & (path.sigma(s) > 0)
+        return known & ((path.sigma(s) > 0) if self.variable == "x0" else (path.alpha(t) > 0))
+
+    def weights(self, path: Path, t: Times, s: Times, nodes: Sequence[Times]) -> list[Times]:
+        """W_j for the clock's readings at each node, summed in a fixed order: samples never share a sum."""
+        start, end = self.tau(path, t), self.tau(path, s)
+        lead = (-1, *(1,) * t.dim())
+        tau = start + (end - start) * (0.5 + _ROOTS.reshape(lead))
+        density = (end - start) * self.kernel(path, tau, s) * _SHARES.reshape(lead)
+        regular, out = self.regular(path, t, s), []
+        for j, node in enumerate(nodes):
+            basis = density
+            for other in (*nodes[:j], *nodes[j + 1 :]):
+                basis = basis * torch.where(other.isfinite(), (tau - other) / (node - other), 1.0)
+            total: Times = sum(basis.unbind(0), torch.zeros_like(t))
+            out.append(torch.where(regular & node.isfinite(), finite(total), 0.0))
+        return out
