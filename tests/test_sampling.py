@@ -88,7 +88,7 @@ def test_a_trajectory_is_the_way_of_the_samples(sampler: samplers.Sampler) -> No
     assert [step.t for step in way][0] == 1 and way[-1].t == 0 and way[-1].x0 is None and len(way) == 6
     for step in way[:-1]:
         assert step.x0 is not None and step.x0.shape == step.x.shape
-    if not isinstance(sampler, samplers.Heun) or not sampler.churn:
+    if not getattr(sampler, "churn", 0):
         step = way[2]
         seen = ORACLE(step.x, torch.full((4,), step.t, dtype=torch.float64)).x0
         torch.testing.assert_close(step.x0, seen)

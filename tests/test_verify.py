@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -87,13 +87,14 @@ def test_a_new_path_is_verified_and_its_faults_are_named(name: str, registered: 
 class HalvedQuadratic(Multistep):
     """The 3M of two well-known libraries: the quadratic term without its factor 2."""
 
-    def weights(self, h: Times, lam: Times, past: Times) -> Times:
-        linear = Multistep(2).weights(h, lam, past)
-        linear = torch.cat([linear, torch.zeros_like(linear[:1])])
-        r1, r2, r3 = 1 / (lam - past[:, 0]), 1 / (past[:, 0] - past[:, 1]), 1 / (lam - past[:, 1])
-        bend = (h**2 - 2 * (h - (1 - torch.exp(-h)))) / 2
+    def slants(self, path: Path, t: Times, s: Times, taus: Sequence[Times]) -> Times:
+        lam, (one, two) = taus[0], taus[1:]
+        h, c0 = path.lam(s) - lam, -torch.expm1(lam - path.lam(s))
+        r1, r2, r3 = 1 / (lam - one), 1 / (one - two), 1 / (lam - two)
+        bend = (h**2 - 2 * (h - c0)) / 2
         slant = torch.stack([r3 * r1, -r3 * r1 - r3 * r2, r3 * r2])
-        return linear + (bend + (lam - past[:, 0]) * (h - (1 - torch.exp(-h)))) * slant
+        line = torch.stack([r1, -r1, 0 * r1])
+        return path.alpha(s) * ((h - c0) * line + (bend + (lam - one) * (h - c0)) * slant)
 
 
 class OldScale(Multistep):
@@ -107,8 +108,8 @@ class OldScale(Multistep):
 class OldSigma(Multistep):
     """sigma_t where the formula has sigma_s, in the correction."""
 
-    def weights(self, h: Times, lam: Times, past: Times) -> Times:
-        return super().weights(h, lam, past) * torch.exp(h)
+    def slants(self, path: Path, t: Times, s: Times, taus: Sequence[Times]) -> Times:
+        return super().slants(path, t, s, taus) * path.sigma(t) / path.sigma(s)
 
 
 @pytest.mark.parametrize(

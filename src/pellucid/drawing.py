@@ -83,7 +83,7 @@ class Drawing(Section):
         new = Drawing.parse(self.model_dump() | apart | changes)
         if eta is None:
             return new
-        sampler = sampling.with_eta(samplers.registry.make(new.sampler), eta)
+        sampler = sampling.with_eta(new.sampler, eta)
         return new.model_copy(update={"sampler": samplers.registry.describe(sampler)})
 
     def plain(self) -> dict[str, Any]:

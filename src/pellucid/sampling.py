@@ -8,7 +8,7 @@ Sample `first + i` of a seed is the same picture at any batch size: its noise is
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,11 +47,11 @@ class Scheme(NamedTuple):
         return Scheme(samplers.registry.resolve(sampler), grids.registry.resolve(grid)(path, steps))
 
 
-def with_eta(sampler: Sampler | str, eta: float) -> Sampler:
-    """`sampler` with its eta set; a sentence if it has none."""
-    sampler = samplers.registry.resolve(sampler)
+def with_eta(named: Sampler | str | Mapping[str, Any], eta: float) -> Sampler:
+    """The sampler with its eta set; a sentence if it has none."""
+    sampler = samplers.registry.resolve(named)
     if not isinstance(sampler, Ancestral):
-        name = samplers.registry.describe(sampler)["name"]
+        name = named if isinstance(named, str) else samplers.registry.describe(sampler)["name"]
         raise PellucidError(f"eta is {eta}, but sampler {name!r} has no eta; take ddim, or leave eta out.")
     return replace(sampler, eta=eta)
 

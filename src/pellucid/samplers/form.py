@@ -53,10 +53,17 @@ class Form:
         if self.variable == "velocity" and self.clock != "t":
             raise PellucidError(f"the velocity is integrated in t, not in {self.clock}; take clock = 't'.")
         if self.rho > 0 and (self.variable, self.clock) != ("x0", "lam"):
-            raise PellucidError("a step with noise (rho > 0) integrates x0 in lam; take variable = 'x0', clock = 'lam'.")
+            raise PellucidError("rho > 0 adds noise to x0 integrated in lam; take variable = 'x0' and clock = 'lam'.")
+
+    @property
+    def flat(self) -> bool:
+        """Whether the kernel is constant: q is the clock itself, and the method the classical one."""
+        return self.variable == "velocity" or (self.variable, self.clock) == ("eps", "sigma")
 
     def tau(self, path: Path, t: Times) -> Times:
-        """The clock's reading at time t."""
+        """The clock's reading at time t; infinite where f is."""
+        if self.variable == "velocity":
+            return torch.where(sum(path.rates(t)).isfinite(), t, UNKNOWN)  # type: ignore[union-attr]
         if self.clock == "t":
             return t
         lam = path.lam(t)
@@ -71,7 +78,8 @@ class Form:
     def row(self, path: Path, t: Times) -> tuple[Times, Times]:
         """(a, b) of f = a x0 + b eps."""
         if self.variable == "velocity":
-            return path.rates(t)
+            alpha, sigma = path.rates(t)
+            return finite(alpha), finite(sigma)
         one, zero = torch.ones_like(t), torch.zeros_like(t)
         return (one, zero) if self.variable == "x0" else (zero, one)
 
@@ -82,9 +90,9 @@ class Form:
     def first(self, path: Path, t: Times, s: Times) -> tuple[Times, Times]:
         """(signal, kept) of the first-order step."""
         if self.variable == "velocity":
-            (alpha, sigma), last = path.rates(t), path.sigma(s) == 0  # the last step lands on x0 itself
+            (alpha, sigma), still = self.row(path, t), ~self.regular(path, t, s)  # so the last step lands on x0
             signal, kept = path.alpha(t) + (s - t) * alpha, path.sigma(t) + (s - t) * sigma
-            return torch.where(last, path.alpha(s), signal), torch.where(last, 0.0, kept)
+            return torch.where(still, path.alpha(s), signal), torch.where(still, path.sigma(s), kept)
         return path.alpha(s), path.sigma(s) * self.decay(path, t, s)
 
     def decay(self, path: Path, t: Times, s: Times) -> Times:
@@ -110,18 +118,19 @@ class Form:
             lam, fall = path.lam(tau), alpha / path.alpha(tau) - sigma / path.sigma(tau)
         if self.rho > 0:
             return path.alpha(s) * (1 + self.rho) * torch.exp((1 + self.rho) * (lam - path.lam(s)))
-        return path.sigma(s) * torch.exp(lam) * fall if self.variable == "x0" else -path.alpha(s) * torch.exp(-lam) * fall
+        gain = path.sigma(s) * torch.exp(lam) if self.variable == "x0" else -path.alpha(s) * torch.exp(-lam)
+        return gain * fall
 
     def regular(self, path: Path, t: Times, s: Times) -> Times:
         """Whether the step is finite in its clock and in q."""
-        known = (self.tau(path, s) - self.tau(path, t)).isfinite()
         if self.variable == "velocity":
-            return known & (path.sigma(s) > 0)
+            return self.tau(path, t).isfinite() & (path.sigma(s) > 0)
+        known = (self.tau(path, s) - self.tau(path, t)).isfinite()
         return known & ((path.sigma(s) > 0) if self.variable == "x0" else (path.alpha(t) > 0))
 
     def weights(self, path: Path, t: Times, s: Times, nodes: Sequence[Times]) -> list[Times]:
         """W_j for the clock's readings at each node, summed in a fixed order: samples never share a sum."""
-        start, end = self.tau(path, t), self.tau(path, s)
+        start, end = self.tau(path, t), s if self.variable == "velocity" else self.tau(path, s)
         lead = (-1, *(1,) * t.dim())
         tau = start + (end - start) * (0.5 + _ROOTS.reshape(lead))
         density = (end - start) * self.kernel(path, tau, s) * _SHARES.reshape(lead)

@@ -1,26 +1,62 @@
-r"""Runge-Kutta: two calls a step, second order.
+r"""Runge-Kutta: several calls a step, nothing remembered.
 
-Heun works on  d(x/alpha)/d(sigma/alpha) = eps,  the probability-flow ODE on any path (Karras et al. 2022, eq. 4;
-Algorithm 2 with its churn). Midpoint works in lam on x0 (Lu et al. 2022b, Algorithm 1, r = 1/2).
-Both are the first-order re-mix plus a correction that vanishes where the signal-to-noise ratio is 0 or infinite.
+A stage stands at the share c of the step in a clock tau; there f is integrated (form.py) by the polynomial through some
+of the earlier stages, and likewise at the end of the step:
+
+    x_i = [first-order step to tau_i] + sum_j W_ij (f_j - f_t),      W_ij = psi_i int_t^tau_i l_j(tau) dq
+
+    method     c              stage i from        the end from
+    euler      0                                  0
+    midpoint   0 1/2          0                   1              DPM-Solver-2, k-diffusion's dpm_2; x0: DPM-Solver++(2S)
+    heun       0 1            0                   0 1            Karras et al. 2022, algorithm 1 (eps in sigma)
+    third      0 1/3 2/3      0; 0 1              0 2            DPM-Solver-3 (Lu et al. 2022a, algorithm 2)
+    bosh3      0 1/2 3/4      0; 1                0 1 2          Bogacki & Shampine 1989
+    rk4        0 1/2 1/2 1    0; 1; 2             0 (1 2) 3      Kutta 1901: Simpson's rule, stages 1 and 2 averaged
+
+Where the kernel of the integral is not flat, as in lam, Simpson's two stages at one time are no match: rk4 has order 3.
+The step to sigma = 0 and the one from alpha = 0 are of first order, and call once.
 """
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import islice
+from typing import Literal, NamedTuple
 
 import torch
 
 from ..errors import PellucidError
 from ..paths import Path
-from ..types import Denoise, Noise, State, Times, combine
-from .base import Number, Sampler, at, finite, registry, remix, some
+from ..types import Batch, Denoise, Noise, State, Times, combine
+from .base import Number, Sampler, at, registry, some
+from .form import Clock, Form, Variable
+
+Uses = tuple[tuple[int, ...], ...]
+"""Which stages a polynomial goes through; stages at one time are averaged."""
 
 
-@registry.register("heun", "heundiscretescheduler", "sample_heun")
+class Tableau(NamedTuple):
+    """The order, the share c of each stage after the first, what each of them is made from, and what the end is."""
+
+    order: int
+    shares: tuple[float, ...]
+    stages: tuple[Uses, ...]
+    end: Uses
+
+
+TABLEAUX = {
+    "euler": Tableau(1, (), (), ((0,),)),
+    "midpoint": Tableau(2, (1 / 2,), (((0,),),), ((1,),)),
+    "heun": Tableau(2, (1.0,), (((0,),),), ((0,), (1,))),
+    "third": Tableau(3, (1 / 3, 2 / 3), (((0,),), ((0,), (1,))), ((0,), (2,))),
+    "bosh3": Tableau(3, (1 / 2, 3 / 4), (((0,),), ((1,),)), ((0,), (1,), (2,))),
+    "rk4": Tableau(4, (1 / 2, 1 / 2, 1.0), (((0,),), ((1,),), ((2,),)), ((0,), (1, 2), (3,))),
+}
+
+
+@registry.register("runge-kutta")
 @dataclass(frozen=True)
-class Heun(Sampler):
-    """x_s = re-mix + alpha_s (sigma_s/alpha_s - sigma_t/alpha_t) (eps_s - eps_t)/2.
+class RungeKutta(Sampler):
+    """A method of the table, in any form.
 
     With churn > 0 each step first goes back by min(churn h, log(2)/2) in lam, h = lam_s - lam_t, with fresh noise of
     std `scale`, where `low` <= sigma/alpha <= `high`: EDM's churn, log(1 + gamma) = churn h. EDM's gamma is S_churn/N;
@@ -28,67 +64,87 @@ class Heun(Sampler):
     churn = 1 adds the noise of the reverse SDE.
     """
 
+    method: Literal["euler", "midpoint", "heun", "third", "bosh3", "rk4"] = "heun"
+    variable: Variable = "eps"
+    clock: Clock = "sigma"
     churn: float = 0.0
     low: float = 0.0
     high: float = math.inf
     scale: float = 1.0
-    calls: ClassVar[int] = 2
-    order: ClassVar[int] = 2  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         if not self.churn >= 0:
             raise PellucidError(f"churn is {self.churn}; expected 0 (no noise) or more (1 is the reverse SDE).")
+        _ = self.form
+
+    @property
+    def form(self) -> Form:
+        """What is integrated."""
+        return Form(self.variable, self.clock)
+
+    @property
+    def tableau(self) -> Tableau:
+        """The method."""
+        return TABLEAUX[self.method]
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        return self.tableau.order if self.form.flat else min(self.tableau.order, 3)
+
+    @property
+    def calls(self) -> int:  # type: ignore[override]
+        return 1 + len(self.tableau.shares)
 
     @property
     def stochastic(self) -> bool:
         return self.churn > 0
 
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
-        lam, alpha, sigma = path.lam(t), path.alpha(s), path.sigma(s)
+        up, keep, fresh = self.back(path, t, s)
+        form, tableau = self.form, self.tableau
+        regular = form.regular(path, up, s) & (path.sigma(s) > 0)  # at the data the network is not asked
+        start, end = form.tau(path, up), form.tau(path, s)
+        taus = [start, *(torch.where(regular, start + c * (end - start), start) for c in tableau.shares)]
+        out = [up, keep, fresh, regular.to(t.dtype), *self.stage(path, up, s, regular, taus, tableau.end)]
+        for i, (c, uses) in enumerate(zip(tableau.shares, tableau.stages, strict=True), start=1):
+            u = torch.where(regular, form.time(path, taus[i]) if c < 1 else s, up)
+            row = form.row(path, u) if self.variable == "velocity" else ()
+            out += [u, *row, *self.stage(path, up, u, regular, taus[:i], uses)]
+        return tuple(out)
+
+    def back(self, path: Path, t: Times, s: Times) -> tuple[Times, Times, Times]:
+        """(time, scale, std) of the churned point: t, 1, 0 where there is no churn."""
+        lam = path.lam(t)
         back = (self.churn * (path.lam(s) - lam)).clamp(max=math.log(2) / 2)
         churned = (torch.exp(-lam) >= self.low) & (torch.exp(-lam) <= self.high) & lam.isfinite() & (back > 0)
         up = torch.where(churned, path.time(lam - back).clamp(max=1), t)
         keep, fresh = (
             torch.where(up > t, c, still) for c, still in zip(path.transition(t, up), (1.0, 0.0), strict=True)
         )
-        rise = finite(alpha * (torch.exp(-path.lam(s)) - torch.exp(-path.lam(up))))
-        half = torch.where(sigma > 0, rise / 2, 0.0)  # the last step, to sigma = 0, is first order
-        return up, keep, self.scale * fresh, alpha, sigma, half
+        return up, keep, self.scale * fresh
+
+    def stage(self, path: Path, t: Times, u: Times, regular: Times, taus: list[Times], uses: Uses) -> list[Times]:
+        """(signal, kept) of the pair at t, and W of each of the later stages `taus`, for the stage at time u."""
+        form, weights = self.form, [torch.zeros_like(t) for _ in taus]
+        found = form.weights(path, t, u, [taus[group[0]] for group in uses])
+        for group, weight in zip(uses, found, strict=True):
+            for j in group:
+                weights[j] = torch.where(regular, weight / len(group), 0.0)
+        instead = -sum(weights[1:], torch.zeros_like(t))
+        first = zip(form.first(path, t, u), form.row(path, t), strict=True)
+        return [*(c + instead * share for c, share in first), *weights[1:]]
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
         x, t, _ = state
-        up, keep, fresh, signal, kept, half = c
+        calls, wide = self.calls, 2 if self.variable == "velocity" else 0
+        (up, keep, fresh, regular, signal, kept), end, later = c[:6], c[6 : 5 + calls], iter(c[5 + calls :])
         if some(fresh):
             x, t = combine((keep, x), (fresh, noise(0))), at(up, t)
-        d = denoise(x, t)
-        out = remix(d, signal, kept, 0.0, noise)
-        if some(half):
-            out = combine((1.0, out), (half, denoise(out, s).eps - d.eps))
-        return State(out, s)
-
-
-@registry.register("midpoint", "dpm-solver-2", "dpmpp-2s", "dpm++ 2s")
-@dataclass(frozen=True)
-class Midpoint(Sampler):
-    """x_s = re-mix + alpha_s (1 - exp(-h)) (x0_mid - x0_t), the middle taken in lam."""
-
-    calls: ClassVar[int] = 2
-    order: ClassVar[int] = 2  # type: ignore[misc]
-
-    def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
-        lam, alpha = path.lam(t), path.alpha(s)
-        h = path.lam(s) - lam
-        inner = h.isfinite()
-        middle = torch.where(inner, path.time(torch.where(inner, lam + h / 2, 0.0)), t)
-        weight = torch.where(inner, -alpha * torch.expm1(-h), 0.0)
-        return alpha, path.sigma(s), path.alpha(middle), path.sigma(middle), middle, weight
-
-    def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
-        x, t, _ = state
-        signal, kept, signal_mid, kept_mid, middle, weight = c
-        d = denoise(x, t)
-        out = remix(d, signal, kept, 0.0, noise)
-        if some(weight):
-            between = remix(d, signal_mid, kept_mid, 0.0, noise)
-            out = combine((1.0, out), (weight, denoise(between, at(middle, t)).x0 - d.x0))
-        return State(out, s)
+        d, seen = denoise(x, t), list[Batch]()
+        if some(regular):
+            for i in range(calls - 1):
+                u, *rest = islice(later, 3 + wide + i)
+                row, (known, still, *weights) = rest[:wide], rest[wide:]
+                x = combine((known, d.x0), (still, d.eps), *zip(weights, seen, strict=True))
+                seen.append(self.form.value(denoise(x, at(u, t)), tuple(row)))
+        return State(combine((signal, d.x0), (kept, d.eps), *zip(end, seen, strict=False)), s)

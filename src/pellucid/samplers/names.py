@@ -1,0 +1,62 @@
+"""Names: what diffusers, k-diffusion, ComfyUI and the web interfaces call these samplers.
+
+A preset is a setting of a general sampler; its aliases are the names that mean the same. A label may end in the name
+of a grid ("DPM++ 2M Karras"), and a diffusers scheduler has a configuration: both become a sampler and a grid.
+"""
+
+from .ancestral import Ancestral
+from .base import registry
+from .multistep import Multistep
+from .pseudo import Pseudo
+from .runge_kutta import RungeKutta
+
+_ = registry.preset
+
+_("ddim", Ancestral(eta=0.0), "ddimscheduler", "sample_ddim", "cogvideoxddimscheduler")
+_("ddpm", Ancestral(eta=1.0), "ddpmscheduler", "euler-a", "euler a", "euler_ancestral", "sample_euler_ancestral",
+  "eulerancestraldiscretescheduler")  # fmt: skip
+_("euler", Multistep(order=1), "eulerdiscretescheduler", "sample_euler", "flow-euler", "dpm-solver-1",
+  "edmeulerscheduler", "flowmatcheulerdiscretescheduler")  # fmt: skip
+
+# x0 in lam: DPM-Solver++
+_("dpmpp-2m", Multistep(order=2, rule="midpoint"), "dpm++ 2m", "dpmpp_2m", "sample_dpmpp_2m",
+  "dpmsolvermultistepscheduler", "edmdpmsolvermultistepscheduler")  # fmt: skip
+_("dpmpp-2m-heun", Multistep(order=2), "dpm++ 2m heun", "res_multistep", "sample_res_multistep")
+_("dpmpp-3m", Multistep(order=3), "dpm++ 3m", "dpmpp_3m")
+_("dpmpp-2m-sde", Multistep(order=2, rho=1.0, rule="midpoint"), "dpm++ 2m sde", "dpmpp_2m_sde", "sample_dpmpp_2m_sde",
+  "cosinedpmsolvermultistepscheduler")  # fmt: skip
+_("dpmpp-3m-sde", Multistep(order=3, rho=1.0), "dpm++ 3m sde", "dpmpp_3m_sde", "sample_dpmpp_3m_sde")
+_("midpoint", RungeKutta("midpoint", "x0", "lam"), "dpmpp-2s", "dpm++ 2s", "dpmsolversinglestepscheduler")
+_("dpmpp-3s", RungeKutta("third", "x0", "lam"), "dpm++ 3s")
+_("exp-heun", RungeKutta("heun", "x0", "lam"), "exp_heun_2_x0", "sample_exp_heun_2_x0")
+_("unipc", Multistep(order=3, rule="midpoint", mode="correct"), "unipc-2", "unipcmultistepscheduler")
+_("unipc-3", Multistep(order=4, rule="midpoint", mode="correct"), "uni_pc_bh2", "sample_unipc_bh2")
+_("unipc-bh1", Multistep(order=4, rule="taylor", mode="correct"), "uni_pc", "sample_unipc")
+
+# eps in lam: DPM-Solver
+_("dpm-solver-2m", Multistep(order=2, rule="midpoint", variable="eps"), "dpm 2m")
+_("dpm-2", RungeKutta("midpoint", "eps", "lam"), "dpm2", "dpm_2", "sample_dpm_2", "dpm-solver-2",
+  "kdpm2discretescheduler")  # fmt: skip
+_("dpm-solver-3", RungeKutta("third", "eps", "lam"), "dpm3")
+_("deis-logrho", Multistep(order=2, variable="eps"), "deismultistepscheduler")
+
+# eps in t and in sigma/alpha
+_("deis", Multistep(order=3, variable="eps", clock="t"), "deis-tab", "tab3", "sample_deis")
+_("lms", Multistep(order=4, variable="eps", clock="sigma"), "lmsdiscretescheduler", "sample_lms", "ipndm_v",
+  "sample_ipndm_v", "rho-ab")  # fmt: skip
+_("gradient-estimation-2", Multistep(order=2, variable="eps", clock="sigma"), "lms-2")
+_("gradient-estimation", Pseudo(steps=2, gamma=2.0), "gradient_estimation", "sample_gradient_estimation")
+_("ipndm", Pseudo(steps=4), "ipndmscheduler", "sample_ipndm")
+_("plms", Pseudo(steps=4, start="heun"))
+_("pndm", Pseudo(steps=4, start="runge-kutta"), "pndmscheduler")
+_("heun", RungeKutta("heun"), "heundiscretescheduler", "sample_heun")
+_("edm", RungeKutta("heun", churn=4.0, low=0.05, high=50.0), "heun-churn", "edm-stochastic")
+_("bosh3", RungeKutta("bosh3"), "rk3")
+_("rk4", RungeKutta("rk4"))
+
+# velocity in t
+_("flow-heun", RungeKutta("heun", "velocity", "t"), "flowmatchheundiscretescheduler")
+_("flow-2m", Multistep(order=2, variable="velocity", clock="t"), "vab", "velocity-adams")
+
+GRIDS = {"karras": "karras", "exponential": "lam", "simple": "uniform", "sgm uniform": "uniform", "uniform": "uniform"}
+"""Grids as a label names them at its end."""
