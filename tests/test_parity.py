@@ -19,7 +19,7 @@ from pellucid.explain.verify.theorem import mixture
 from pellucid.noise import normal
 from pellucid.paths import Path
 from pellucid.samplers import registry
-from pellucid.types import Batch, Bound, Denoise, Denoised, Times, along
+from pellucid.types import Batch, Bound, Denoise, Denoised, State, Times, along
 
 diffusers = pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed")
 
@@ -192,3 +192,58 @@ def test_ours_is_theirs(case: Case, who: str, monkeypatch: pytest.MonkeyPatch) -
     got = ours(case, times, denoise, x) / (case.path.alpha(times[-1]) if case.scaled else 1)
     gap = float((got - expected).abs().max() / expected.abs().max())
     assert len(times) == case.steps + 1 and gap <= 1e-6, (gap, times)
+
+
+def exact(path: Path, x: Tensor, times: Times, parts: int = 6) -> list[Tensor]:
+    """The flow of the oracle through all times: the classical Runge-Kutta method, each step in parts."""
+    points, rk4 = [x], registry.make("rk4")
+    for t, s in zip(times, times[1:], strict=False):
+        part = path.time(torch.linspace(float(path.lam(t)), float(path.lam(s)), parts + 1, dtype=torch.float64))
+        for a, b in zip(part, part[1:], strict=False):
+            x = rk4.step(Bound(mixture().at(path)), State(x, a.expand(N)), b.expand(N), noise).x
+        points.append(x)
+    return points
+
+
+def test_singlestep_is_midpoint_where_their_middle_is_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their two calls of second order lie on two points of the grid: equal steps in lam put the first in the middle."""
+    case = Case("DPMSolverSinglestep", "midpoint", {"solver_order": 2, **LOW})
+    scheduler = make(case, monkeypatch)
+    sigmas = torch.logspace(1, -2, 11, dtype=torch.float64)
+    scheduler.sigmas, denoise = sigmas, Bound(mixture().at(TABLE))
+    x, times = noise(99) + 0.1, TABLE.time(-sigmas.log())
+    expected = theirs(case, scheduler, denoise, x)
+    torch.testing.assert_close(ours(case, times[::2], denoise, x), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_where_their_ddim_stops_converging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their stride is 1000 // N, whatever the grid says: where N does not divide 1000 the steps do not meet."""
+    x, denoise = noise(99), Bound(mixture().at(TABLE))
+    truth = exact(TABLE, x, TABLE.time(torch.linspace(float(TABLE.lam(torch.tensor(1.0).double())), 12, 100).double()), parts=2)
+    gaps = []
+    for steps in (80, 160):
+        case = Case("DDIM", "ddim", {"clip_sample": False, "timestep_spacing": "trailing"}, clock="index", steps=steps)
+        scheduler = make(case, monkeypatch)
+        ends = theirs(case, scheduler, denoise, x), ours(case, asked(case, scheduler), denoise, x)
+        gaps.append([float((end - truth[-1]).abs().mean()) for end in ends])
+    assert gaps[1][0] > 0.9 * gaps[0][0] and gaps[1][1] < 0.6 * gaps[0][1] and 2 * gaps[1][1] < gaps[1][0], gaps
+
+
+def test_where_their_third_order_is_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their quadratic term lacks a factor 2. From an exact past: their slope, and ours."""
+    gaps = []
+    for steps in (40, 80):
+        case = Case("DPMSolverMultistep", "dpmpp-3m", {"solver_order": 3, **LOW}, steps=steps)
+        sigmas = torch.logspace(0.5, -1, steps + 1, dtype=torch.float64)
+        scheduler, denoise, times = make(case, monkeypatch), Bound(mixture().at(TABLE)), TABLE.time(-sigmas.log())
+        scheduler.sigmas, truth = sigmas, exact(TABLE, noise(99), times)
+        sampler, sample = registry.make("dpmpp-3m"), truth[0]
+        state, numbers = sampler.init(truth[0], times[:1].expand(N)), sampler.prepare(TABLE, times)
+        for i, timestep in enumerate(scheduler.timesteps):
+            if i < 3:
+                sample, state = truth[i], state._replace(x=truth[i])
+            sample = scheduler.step(denoise(sample, times[i].expand(N)).eps, timestep, sample, return_dict=False)[0]
+            state = sampler.move(denoise, state, times[i + 1].expand(N), numbers[i], noise)
+        gaps.append([float((end - truth[-1]).abs().mean()) for end in (sample, state.x)])
+    slopes = [math.log2(a / b) for a, b in zip(*gaps, strict=True)]
+    assert slopes[0] < 2.3 and slopes[1] > 2.85 and gaps[1][1] < gaps[1][0] / 5, (slopes, gaps)

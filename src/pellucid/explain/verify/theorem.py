@@ -71,11 +71,11 @@ def all_paths() -> dict[str, Path]:
 
 
 def all_samplers(stochastic: bool | None = None) -> dict[str, Sampler]:
-    """Every registered sampler by its names, or those that draw noise, or those that do not."""
+    """Every registered sampler with steps of its own, by its names; or those that draw noise, or those that do not."""
     named: dict[Sampler, list[str]] = {}
     for name in samplers.registry.names():
         named.setdefault(samplers.registry.make(name), []).append(name)
-    return {" = ".join(names): s for s, names in named.items() if stochastic in (None, s.stochastic)}
+    return {" = ".join(names): s for s, names in named.items() if s.calls and stochastic in (None, s.stochastic)}
 
 
 def mixture(dim: int = 2) -> GaussianMixture:
