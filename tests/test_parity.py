@@ -1,4 +1,4 @@
-"""Parity: diffusers' schedulers and ours, on the same grid with the same noise, are the same to 1e-6 where those are right.
+"""Parity: on the same grid with the same noise, ours are diffusers' schedulers to 1e-6 wherever those are right.
 
 The peer computes in double here: its modules see a torch and a numpy whose float32 is float64, so that what is compared
 is the algorithm and not its rounding. Where it is wrong both errors are measured against the exact answer.
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pellucid import paths, predictions
 from pellucid.explain.verify.theorem import mixture
+from pellucid.grids import Leading
 from pellucid.noise import normal
 from pellucid.paths import Path
 from pellucid.samplers import registry
@@ -127,7 +128,7 @@ def grid(case: Case, scheduler: Any) -> Times:
     """The ends of the scheduler's steps."""
     times = asked(case, scheduler)
     if case.clock == "index" and len(times) > case.steps + 1:  # PNDM asks again at the start
-        return torch.cat([(torch.arange(case.steps, dtype=torch.float64).flip(0) * (1000 // case.steps) + 1) / 1000, times[-1:]])
+        return Leading()(case.path, case.steps)
     if hasattr(scheduler, "sigmas_interpol"):
         return torch.cat([times[::2], times[-1:]])[: case.steps + 1]
     return times[torch.cat([torch.ones(1, dtype=torch.bool), times.diff() < 0])]
@@ -219,7 +220,8 @@ def test_singlestep_is_midpoint_where_their_middle_is_the_middle(monkeypatch: py
 def test_where_their_ddim_stops_converging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their stride is 1000 // N, whatever the grid says: where N does not divide 1000 the steps do not meet."""
     x, denoise = noise(99), Bound(mixture().at(TABLE))
-    truth = exact(TABLE, x, TABLE.time(torch.linspace(float(TABLE.lam(torch.tensor(1.0).double())), 12, 100).double()), parts=2)
+    start = float(TABLE.lam(torch.ones((), dtype=torch.float64)))
+    truth = exact(TABLE, x, TABLE.time(torch.linspace(start, 12, 100, dtype=torch.float64)), parts=2)
     gaps = []
     for steps in (80, 160):
         case = Case("DDIM", "ddim", {"clip_sample": False, "timestep_spacing": "trailing"}, clock="index", steps=steps)

@@ -25,6 +25,7 @@ from .subject import Subject, called
 
 LONGEST = 40  # rows that the page shows
 DRAWS = 4  # no sampler draws more often in a step
+CALLS = 4  # none calls more often in a step by which it starts
 
 
 class Step(NamedTuple):
@@ -66,8 +67,10 @@ class _Probe:
 
 
 def table(path: Path, scheme: Scheme) -> list[Step]:
-    """Every step of the plan on `path`."""
-    times, size = scheme.times, 2 * scheme.sampler.calls * (len(scheme.times) - 1)
+    """Every step of the plan on `path`; none where the answers themselves decide the steps."""
+    if not scheme.sampler.calls:
+        return []
+    times, size = scheme.times, 2 * max(scheme.sampler.calls, CALLS) * (len(scheme.times) - 1)
     probe = _Probe(path, size + 1 + DRAWS)
     memory = scheme.sampler.init(probe.axis(size), times[:1]).memory
     rows = []
@@ -107,6 +110,9 @@ def tell(subject: Subject) -> Chapter:
     rows = table(subject.path, subject.scheme)
     calls = sum(len(row.asked) for row in rows)
     name = called(samplers.registry, subject.sampler)
+    if not rows:
+        lead = f"<p><code>{name}</code> takes the steps that its tolerance asks for, each sample its own.</p>"
+        return Chapter("steps", "The steps", (lead,), {"sampler": name, "calls": 0, "steps": []})
     guided = subject.conditional and subject.guidance != 1
     lead = (
         f"<p>{len(rows)} steps of <code>{name}</code> ask the "

@@ -35,7 +35,7 @@ class Ancestral(Sampler):
 
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
         sigma = path.sigma(s)
-        fresh = self.eta * (-torch.expm1(2 * (path.lam(t) - path.lam(s)))).sqrt()
+        fresh = self.eta * (-torch.expm1(2 * (path.lam(t) - path.lam(s)))).clamp(min=0).sqrt()
         return path.alpha(s), sigma * (1 - fresh**2).sqrt(), sigma * fresh
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:

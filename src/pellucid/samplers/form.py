@@ -125,8 +125,8 @@ class Form:
         """Whether the step is finite in its clock and in q."""
         if self.variable == "velocity":
             return self.tau(path, t).isfinite() & (path.sigma(s) > 0)
-        known = (self.tau(path, s) - self.tau(path, t)).isfinite()
-        return known & ((path.sigma(s) > 0) if self.variable == "x0" else (path.alpha(t) > 0))
+        psi = path.sigma if self.variable == "x0" else path.alpha
+        return (self.tau(path, s) - self.tau(path, t)).isfinite() & (psi(t) > 0) & (psi(s) > 0)
 
     def weights(self, path: Path, t: Times, s: Times, nodes: Sequence[Times]) -> list[Times]:
         """W_j for the clock's readings at each node, summed in a fixed order: samples never share a sum."""

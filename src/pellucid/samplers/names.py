@@ -4,6 +4,10 @@ A preset is a setting of a general sampler; its aliases are the names that mean 
 of a grid ("DPM++ 2M Karras"), and a diffusers scheduler has a configuration: both become a sampler and a grid.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import PellucidError, unknown
 from .ancestral import Ancestral
 from .base import registry
 from .multistep import Multistep
@@ -58,5 +62,76 @@ _("rk4", RungeKutta("rk4"))
 _("flow-heun", RungeKutta("heun", "velocity", "t"), "flowmatchheundiscretescheduler")
 _("flow-2m", Multistep(order=2, variable="velocity", clock="t"), "vab", "velocity-adams")
 
-GRIDS = {"karras": "karras", "exponential": "lam", "simple": "uniform", "sgm uniform": "uniform", "uniform": "uniform"}
+GRIDS = {"karras": "karras", "exponential": "lam", "sgm uniform": "uniform", "simple": "uniform", "lu": "lam"}
 """Grids as a label names them at its end."""
+
+
+def split(label: str) -> tuple[str, str | None]:
+    """The sampler and the grid of a label: "DPM++ 2M Karras" -> "dpm++ 2m", "karras"; no grid where none is named."""
+    label = label.lower()
+    for ending, grid in GRIDS.items():
+        sampler = label.removesuffix(ending).rstrip(" _-")
+        if sampler != label and label not in registry.aliases and sampler in registry.aliases:
+            return sampler, grid
+    return label, None
+
+
+def of_diffusers(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tables of the sampler and the grid that a diffusers scheduler_config.json stands for."""
+    name = str(config.get("_class_name", "")).lower()
+    if name not in registry.aliases:
+        raise unknown("diffusers scheduler", config.get("_class_name"), registry.aliases)
+    return {"name": registry.aliases[name], **_SETTINGS.get(name, lambda _: {})(config)}, _grid(config)
+
+
+def _dpm_solver(config: Mapping[str, Any]) -> dict[str, Any]:
+    kind, order = config.get("algorithm_type", "dpmsolver++"), config.get("solver_order", 2)
+    exact = order != 2 or config.get("solver_type", "midpoint") == "heun"
+    noisy = kind.startswith("sde-")
+    if kind == "sde-dpmsolver":
+        raise PellucidError("algorithm_type is 'sde-dpmsolver'; take 'sde-dpmsolver++', which has noise too.")
+    return {
+        "order": order,
+        "rule": "exact" if exact else "midpoint",
+        "variable": "x0" if kind.endswith("++") else "eps",
+        "rho": 1.0 if noisy else 0.0,
+    }
+
+
+def _singlestep(config: Mapping[str, Any]) -> dict[str, Any]:
+    method = {1: "euler", 2: "midpoint", 3: "third"}[config.get("solver_order", 2)]
+    return {"method": method, "variable": "x0" if config.get("algorithm_type", "dpmsolver++").endswith("++") else "eps"}
+
+
+def _unipc(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "order": config.get("solver_order", 2) + 1,
+        "rule": {"bh1": "taylor", "bh2": "midpoint"}[config.get("solver_type", "bh2")],
+        "variable": "x0" if config.get("predict_x0", True) else "eps",
+    }
+
+
+_SETTINGS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "dpmsolvermultistepscheduler": _dpm_solver,
+    "edmdpmsolvermultistepscheduler": _dpm_solver,
+    "cosinedpmsolvermultistepscheduler": lambda config: {"order": config.get("solver_order", 2)},
+    "dpmsolversinglestepscheduler": _singlestep,
+    "unipcmultistepscheduler": _unipc,
+    "deismultistepscheduler": lambda config: {"order": config.get("solver_order", 2)},
+    "pndmscheduler": lambda config: {"start": "heun" if config.get("skip_prk_steps") else "runge-kutta"},
+}
+
+
+def _grid(config: Mapping[str, Any]) -> dict[str, Any]:
+    spaced = {"use_karras_sigmas": "karras", "use_exponential_sigmas": "lam", "use_lu_lambdas": "lam"}
+    for setting, grid in spaced.items():
+        if config.get(setting):
+            return {"name": grid}
+    name = str(config["_class_name"])
+    if name.startswith("EDM") or name.startswith("Cosine"):
+        return {"name": {"exponential": "lam"}.get(config.get("sigma_schedule", "karras"), "karras")}
+    if name.startswith("FlowMatch"):
+        return {"name": "uniform"}
+    usual = "leading" if name.removesuffix("Scheduler") in ("DDIM", "DDPM", "PNDM") else "linspace"
+    spacing, n = config.get("timestep_spacing", usual), config.get("num_train_timesteps", 1000)
+    return {"name": spacing, "n": n, **({"offset": config.get("steps_offset", 0)} if spacing == "leading" else {})}
