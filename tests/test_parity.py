@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pellucid import paths, predictions
+from pellucid import grids, paths, predictions
 from pellucid.explain.verify.theorem import mixture
-from pellucid.grids import Leading
 from pellucid.noise import normal
 from pellucid.paths import Path
 from pellucid.samplers import registry
+from pellucid.samplers.names import of_diffusers
 from pellucid.types import Batch, Bound, Denoise, Denoised, State, Times, along
 
 diffusers = pytest.importorskip("diffusers", reason="the judge, diffusers, is not installed")
@@ -128,7 +128,7 @@ def grid(case: Case, scheduler: Any) -> Times:
     """The ends of the scheduler's steps."""
     times = asked(case, scheduler)
     if case.clock == "index" and len(times) > case.steps + 1:  # PNDM asks again at the start
-        return Leading()(case.path, case.steps)
+        return grids.Leading()(case.path, case.steps)
     if hasattr(scheduler, "sigmas_interpol"):
         return torch.cat([times[::2], times[-1:]])[: case.steps + 1]
     return times[torch.cat([torch.ones(1, dtype=torch.bool), times.diff() < 0])]
@@ -193,6 +193,18 @@ def test_ours_is_theirs(case: Case, who: str, monkeypatch: pytest.MonkeyPatch) -
     got = ours(case, times, denoise, x) / (case.path.alpha(times[-1]) if case.scaled else 1)
     gap = float((got - expected).abs().max() / expected.abs().max())
     assert len(times) == case.steps + 1 and gap <= 1e-6, (gap, times)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.peer != "LMSDiscrete"], ids=str)
+def test_their_configurations_are_read(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """scheduler_config.json -> the sampler that was just found to be the same, and its grid."""
+    scheduler = make(case, monkeypatch)
+    config = dict(scheduler.config) | {"_class_name": type(scheduler).__name__}
+    sampler, grid = of_diffusers(config)
+    assert registry.make(sampler) == registry.make(case.ours)
+    if case.clock == "index" or case.settings.get("use_karras_sigmas"):
+        name = grids.registry.describe(grids.registry.make(grid))["name"]
+        assert name == ("karras" if case.clock == "sigma" else "leading")
 
 
 def exact(path: Path, x: Tensor, times: Times, parts: int = 6) -> list[Tensor]:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
 from . import __version__, checkpoint, grids, pictures, samplers, sampling
 from .checkpoint import Checkpoint
 from .data import decode
-from .denoiser import Denoiser
 from .errors import PellucidError
 from .files import check_writable, whole, whole_folder
 from .guidance import CFG
 from .settings import Natural, Part, Section, Share
+from .types import Model
 
 
 class Drawing(Section):
@@ -43,18 +43,26 @@ class Drawing(Section):
     exact: bool = False
     only: Natural | None = None  # of the n, the one in this file
 
+    @model_validator(mode="before")
+    @classmethod
+    def _grid_in_the_label(cls, table: Any) -> Any:
+        if not isinstance(table, dict) or not isinstance(table.get("sampler"), str):
+            return table
+        sampler, grid = samplers.names.split(table["sampler"])
+        return table | {"sampler": sampler, "grid": grid} if grid else table
+
     @property
     def label(self) -> Tensor | None:
         """[n] the class of each sample."""
         index = torch.arange(self.first, self.first + self.n)
         return torch.tensor(self.labels)[index % len(self.labels)] if self.labels else None
 
-    def draw(self, model: Denoiser, progress: Callable[[int, int], None] | None = None) -> Tensor:
+    def draw(self, model: Model, progress: Callable[[int, int], None] | None = None) -> Tensor:
         """The samples, [n, *shape] in model units."""
         x = sampling.sample(model, self.n, batch=self.batch, exact=self.exact, progress=progress, **self._settings())
         return x if self.only is None else x[self.only : self.only + 1]
 
-    def trajectory(self, model: Denoiser) -> list[sampling.Step]:
+    def trajectory(self, model: Model) -> list[sampling.Step]:
         """The samples' way from noise to data."""
         return sampling.trajectory(model, self.n, **self._settings())
 

@@ -47,7 +47,8 @@ def _row(registry: "Registry[Any]", name: str) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name}
     if registry.family == "sampler":
         sampler = registry.make(name)
-        row |= {"order": sampler.order, "stochastic": sampler.stochastic, "calls": sampler.calls}
+        calls = sampler.calls or None  # as many as a tolerance asks for
+        row |= {"order": sampler.order, "stochastic": sampler.stochastic, "calls": calls}
     what = repr(preset) if preset is not None else (cls.__doc__ or "").strip().splitlines()[0]
     return row | {"aliases": registry.aliases_of(name), "what": what}
 

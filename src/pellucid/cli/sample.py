@@ -23,9 +23,7 @@ def sample(
         tuple[float, float] | None, typer.Option("--guidance-interval", help="The times t between which it acts.")
     ] = None,
     rescale: Annotated[float | None, typer.Option("--guidance-rescale", help="From 0 (none) to 1.")] = None,
-    sampler: Annotated[
-        str | None, typer.Option("--sampler", "--scheduler", help="See pellucid list samplers.")
-    ] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler", "--scheduler", help="See pellucid list samplers.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", "--num-inference-steps", help="Of the sampler.")] = None,
     grid: Annotated[str | None, typer.Option("--grid", "--schedule", help="See pellucid list grids.")] = None,
     eta: Annotated[float | None, typer.Option(help="The share of noise: 0 is DDIM, 1 is DDPM.")] = None,
@@ -41,7 +39,7 @@ def sample(
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Draw samples from a trained run."""
-    from .. import checkpoint, drawing
+    from .. import checkpoint, drawing, sampling
 
     if like is not None:
         base = drawing.of_png(like)
@@ -56,7 +54,7 @@ def sample(
     asked |= {"sampler": sampler, "steps": steps, "grid": grid}
     asked |= {"labels": drawing.labels(label, found)} if label else {}
     order = base.changed({key: value for key, value in asked.items() if value is not None}, eta)
-    model = checkpoint.build(found).to(device(on))
+    model = sampling.Counted(checkpoint.build(found).to(device(on)))
     out = out or Path(f"{Path(order.run).name}.png")
     drawing.check(out, model.shape)
     began = time.perf_counter()
@@ -64,4 +62,6 @@ def sample(
         x = order.draw(model, lambda done, total: show(done, total, ""))
     order.write(x, out)
     seconds = time.perf_counter() - began
-    answer(f"{out}: {len(x)} samples in {seconds:.1f} s", {"out": str(out), "seconds": seconds, **order.plain()}, json)
+    calls = model.calls / order.n
+    said = f"{out}: {len(x)} samples in {seconds:.1f} s, {calls:g} calls of the network each"
+    answer(said, {"out": str(out), "seconds": seconds, "calls": calls, **order.plain()}, json)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ... import samplers
 from ...oracle import GaussianMixture, Oracle
 from ...paths import Path
 from ...paths import registry as paths
 from ...samplers import Sampler
+from ...sampling import invert, sample
 from ...types import Bound
 from .theorem import Row, all_samplers, at_most, error, mixture, near, theorem, times
 
@@ -142,3 +144,34 @@ def order() -> Iterator[Row]:
 def order_to_the_exact_flow() -> Iterator[Row]:
     """The same in one dimension, where the flow map is known in closed form."""
     yield from slopes(1, quantiles)
+
+
+def strayed(pair: str, path: Path, tolerance: float, n: int = 64) -> float:
+    """The rms error of an adaptive run from noise to data, in units of its tolerance."""
+    oracle = mixture().at(path)
+    settings = {"name": "adaptive", "pair": pair, "rtol": tolerance, "atol": tolerance, "low": 1e-5, "least": 1e-6}
+    best = {"name": "adaptive", "rtol": 1e-11, "atol": 1e-11, "low": 1e-5, "least": 1e-6}
+    got, fine = (sample(oracle, n, sampler=samplers.registry.make(s), steps=1, seed=1) for s in (settings, best))
+    return float((got - fine).square().mean().sqrt()) / tolerance
+
+
+@theorem
+def tolerance() -> Iterator[Row]:
+    """An adaptive sampler's error is its tolerance, within a factor of 5, over four decades."""
+    for pair in ("dopri5", "bosh3"):
+        for name in PATHS:
+            for tolerance in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
+                measured = math.log(strayed(pair, paths.make(name), tolerance), 5)
+                yield near(f"{pair} on {name} at {tolerance:g}: log_5 error/tolerance", measured, 0, 1)
+
+
+@theorem
+def inversion() -> Iterator[Row]:
+    """Data to noise and back is the data: a step undone by its fixed point leaves the last step's error alone."""
+    for name in PATHS:
+        oracle = mixture().at(paths.make(name))
+        x = oracle.data.sample(32, seed=5)
+        for sampler in ("ddim", "heun", "rk4"):
+            yield at_most(
+                f"{sampler} on {name}", invert(oracle, x, sampler=sampler, steps=30, rounds=10).error.max(), 1e-4
+            )
