@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from conftest import one_of_each_kind
 from pellucid import PellucidError, grids, paths, samplers
 from pellucid.explain.verify.laws import variance_bias
 from pellucid.explain.verify.orders import Problem, quantiles
@@ -18,7 +19,7 @@ from pellucid.sampling import Scheme, sample, walk
 from pellucid.types import Batch, Bound, Denoised, State, Times, along
 
 SAMPLERS, PATHS = all_samplers(), all_paths()
-every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+every_sampler = pytest.mark.parametrize("sampler", one_of_each_kind())
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 on_paths = pytest.mark.parametrize("path", [paths.Cosine(), paths.VP(), paths.Flow()], ids=["cosine", "vp", "flow"])
 DETERMINISTIC, STOCHASTIC = all_samplers(stochastic=False), all_samplers(stochastic=True)

@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from conftest import one_of_each_kind
 from pellucid import CFG, Denoiser, PellucidError, paths, sample, samplers, trajectory
 from pellucid.denoiser import seeded
-from pellucid.explain.verify.theorem import all_samplers
 from pellucid.noise import normal
 from pellucid.oracle import GaussianMixture
 from pellucid.sampling import with_eta
 
 DATA = GaussianMixture.random(4, 2, seed=1)
 ORACLE = DATA.at(paths.Cosine())
-every_sampler = pytest.mark.parametrize("sampler", all_samplers().values(), ids=all_samplers())
+every_sampler = pytest.mark.parametrize("sampler", one_of_each_kind())
 
 
 def network(net: dict[str, object], shape: tuple[int, ...], prediction: str = "v") -> Denoiser:

@@ -39,6 +39,11 @@ class Sampler(ABC):
         return False
 
     @property
+    def universal(self) -> bool:
+        """Whether at equal lam it takes the same steps on every path."""
+        return True
+
+    @property
     def past(self) -> int:
         """How many earlier steps a step looks back on."""
         return 0

@@ -75,6 +75,10 @@ class Multistep(Sampler):
     def mark(self, path: Path, t: Times) -> Times:
         return t
 
+    @property
+    def universal(self) -> bool:
+        return self.clock != "t"
+
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
         form = self.form
         signal, kept = form.first(path, t, s)

@@ -62,6 +62,10 @@ class Pseudo(Sampler):
     def mark(self, path: Path, t: Times) -> Times:
         return t
 
+    @property
+    def universal(self) -> bool:
+        return self.start != "runge-kutta"
+
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
         known = (past > -torch.inf).sum(-1)
         usual = torch.tensor([row + (0.0,) * (4 - len(row)) for row in self.rows()], dtype=t.dtype)[known]

@@ -99,6 +99,10 @@ class RungeKutta(Sampler):
     def stochastic(self) -> bool:
         return self.churn > 0
 
+    @property
+    def universal(self) -> bool:
+        return self.clock != "t"
+
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
         up, keep, fresh = self.back(path, t, s)
         form, tableau = self.form, self.tableau
