@@ -163,7 +163,6 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "marks[self.past ⟦-→+⟧ k :][:steps]",
             "self.mark(path, times[⟦:-1→1:⟧])])",
             "return number ⟦!=→==⟧ 0 if",
-            "posinf=⟦0.0→1.0⟧, neginf=0.0",
         ],
     ),
     "samplers/form.py": (
