@@ -15,10 +15,10 @@ from torch import Tensor
 
 from . import grids, samplers
 from .denoiser import Repath
-from .errors import PellucidError
+from .errors import PellucidError, unknown
 from .grids import Grid
 from .guidance import CFG
-from .noise import START, normal
+from .noise import START, Source, independent, normal, sources, tick
 from .paths import Path
 from .paths import registry as paths
 from .samplers import Ancestral, Sampler
@@ -40,11 +40,14 @@ class Scheme(NamedTuple):
 
     sampler: Sampler
     times: Times
+    noise: Source = independent
 
     @staticmethod
-    def make(path: Path, sampler: Sampler | str, steps: int, grid: Grid | str) -> "Scheme":
+    def make(path: Path, sampler: Sampler | str, steps: int, grid: Grid | str, noise: str = "independent") -> "Scheme":
         """A scheme from names or objects."""
-        return Scheme(samplers.registry.resolve(sampler), grids.registry.resolve(grid)(path, steps))
+        if noise not in sources:
+            raise unknown("noise", noise, sources)
+        return Scheme(samplers.registry.resolve(sampler), grids.registry.resolve(grid)(path, steps), sources[noise])
 
 
 def with_eta(sampler: Sampler | str, eta: float) -> Sampler:
@@ -66,13 +69,11 @@ def start(seed: int, index: Tensor, path: Path, t: float, model: Model) -> Batch
 def walk(denoise: Denoise, scheme: Scheme, state: State, seed: int, index: Tensor) -> Iterator[State]:
     """The state after each step of the scheme; `index` [b] numbers the samples."""
     x, numbers = state.x, scheme.sampler.prepare(denoise.path, scheme.times)
+    shape, ticks = tuple(x.shape[1:]), tick(denoise.path.lam(scheme.times))
     for i, (s, c) in enumerate(zip(scheme.times[1:].tolist(), numbers, strict=True)):
-
-        def noise(draw: int, i: int = i) -> Batch:
-            z = normal(seed, index, i, tuple(x.shape[1:]), stream=1 + draw, dtype=x.dtype)
-            return z.to(x.device)
-
-        state = scheme.sampler.move(denoise, state, torch.full_like(state.t, s), c, noise)
+        clock = ticks[i].expand(len(index)), ticks[i + 1].expand(len(index))
+        drawn = scheme.noise(seed, index, i, clock, shape, x.dtype)
+        state = scheme.sampler.move(denoise, state, torch.full_like(state.t, s), c, lambda k: drawn(k).to(x.device))  # noqa: B023
         yield state
 
 
@@ -90,6 +91,7 @@ def sample(
     guidance: Guidance | float | None = None,
     batch: int = 64,
     exact: bool = False,
+    noise: str = "independent",
     path: Path | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Batch:
@@ -98,13 +100,14 @@ def sample(
     cond: a tensor [n] or one value for each condition, such as {"label": 3}.
     guidance: a scale (classifier-free: 1 conditional, 0 unconditional), or any guidance, such as CFG(2, rescale=0.7).
     exact: each sample is computed alone, so that it is bit-equal whatever the batch; without it, to about 1e-6.
+    noise: "independent" in each step, or "brownian": more steps refine the same picture of a stochastic sampler.
     path: sample on another path than the model was trained on.
     progress: called with (samples finished, n).
     """
     if n < 1 or batch < 1:
         raise PellucidError(f"n is {n} and batch is {batch}; expected whole numbers, 1 or more.")
     model, conditions = prepare(model, n, cond, guidance, path)
-    scheme = Scheme.make(model.path, sampler, steps, grid)
+    scheme = Scheme.make(model.path, sampler, steps, grid, noise)
     size, out = 1 if exact else batch, []
     for low in range(0, n, size):
         index = torch.arange(first + low, first + min(low + size, n))
@@ -128,11 +131,12 @@ def trajectory(
     first: int = 0,
     cond: Mapping[str, Tensor | int] | None = None,
     guidance: Guidance | float | None = None,
+    noise: str = "independent",
     path: Path | str | None = None,
 ) -> list[Step]:
     """The way from noise to data of `sample` with the same arguments: steps + 1 points, the first one noise."""
     model, conditions = prepare(model, n, cond, guidance, path)
-    scheme = Scheme.make(model.path, sampler, steps, grid)
+    scheme = Scheme.make(model.path, sampler, steps, grid, noise)
     index = torch.arange(first, first + n)
     heard = _Witness(Bound(model, conditions))
     state = _begin(model, scheme, seed, index)
