@@ -59,11 +59,13 @@ def bias(sampler: Sampler, path: Path, grid: Times, *, exact_start: bool = False
 
 
 def draws_of(sampler: Sampler, path: Path) -> list[int]:
-    """Which draws of noise a step asks for."""
-    t, s = path.time(times(0.0, 0.1)).split(1)
+    """Which draws of noise a step may ask for: the first one, one in between, the last."""
+    grid = torch.cat([torch.ones(1), path.time(times(0.0, 0.1)), torch.zeros(1)])[:, None]
     asked, zero = set[int](), torch.zeros(1, 1, dtype=torch.float64)
     denoise = Bound(GaussianMixture(times(1.0), times(0.0)[:, None], times(1.0)[0]).at(path))
-    sampler.step(denoise, sampler.init(zero, t), s, lambda draw: asked.add(draw) or zero)  # type: ignore[func-returns-value]
+    state = sampler.init(zero, grid[0])
+    for s in grid[1:]:
+        state = sampler.step(denoise, state, s, lambda draw: asked.add(draw) or zero)  # type: ignore[func-returns-value]
     return sorted(asked)
 
 
