@@ -23,7 +23,9 @@ def sample(
         tuple[float, float] | None, typer.Option("--guidance-interval", help="The times t between which it acts.")
     ] = None,
     rescale: Annotated[float | None, typer.Option("--guidance-rescale", help="From 0 (none) to 1.")] = None,
-    sampler: Annotated[str | None, typer.Option("--sampler", "--scheduler", help="See pellucid list samplers.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", "--scheduler", help="See pellucid list samplers.")
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", "--num-inference-steps", help="Of the sampler.")] = None,
     grid: Annotated[str | None, typer.Option("--grid", "--schedule", help="See pellucid list grids.")] = None,
     eta: Annotated[float | None, typer.Option(help="The share of noise: 0 is DDIM, 1 is DDPM.")] = None,

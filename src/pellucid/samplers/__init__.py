@@ -44,6 +44,7 @@ registry.preset("edm", Heun(churn=4.0, low=0.05, high=50.0), "heun-churn", "edm-
 
 for _order, _aliases in (1, ()), (2, ()), (3, ("er-sde", "er_sde", "sample_er_sde")):
     registry.preset(f"er-sde-{_order}", ExtendedSDE(_order, noise="er", clock="sigma"), *_aliases)
+registry.preset("er-sde-pec", ExtendedSDE(2, corrector=3, noise="er", clock="sigma"))
 _sa = ExtendedSDE(3, corrector=3, low=0.05, high=1.0)  # tau = 1 where the picture takes shape (Xue et al. 2023)
 registry.preset("sa-solver", _sa, "sasolverscheduler", "sa_solver", "sample_sa_solver")
 registry.preset("sa-solver-pece", replace(_sa, mode="PECE"), "sa_solver_pece", "sample_sa_solver_pece")
