@@ -65,7 +65,7 @@ def test_the_clock_knows_no_path_and_has_room_for_a_thousand_steps() -> None:
     assert tick(lams)[0] == 0 and tick(lams)[2] == 0.5 and tick(lams)[-1] == 1
     for path in all_paths().values():
         assert (tick(path.lam(torch.linspace(1, 0, 1001, dtype=torch.float64))).diff() > 0).all()
-    with pytest.raises(PellucidError, match="too close"):
+    with pytest.raises(PellucidError, match="falling grid"):
         bridged(0, INDEX, 0, (tick(lams[1:2]), tick(lams[1:2] + 1e-9)), (2,), torch.float64)
 
 

@@ -129,7 +129,9 @@ def bridged(seed: Ints, index: Tensor, step: int, clock: Clock, shape: tuple[int
     """
     a, b = clock
     if not bool((b > a).all()):
-        raise PellucidError("two times of this grid are too close for Brownian noise; take fewer steps.")
+        raise PellucidError(
+            "Brownian noise needs a falling grid, and this one rises or its times are too close; take another."
+        )
 
     def noise(draw: int) -> Tensor:
         if draw > 1:

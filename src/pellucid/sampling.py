@@ -1,12 +1,13 @@
 """Sampling: the loop.
 
     x ~ sigma(t_0) eps;   for each pair of times t > s of the grid:  state = sampler.step(denoise, state, s, noise)
+                          where a grid goes back up, s > t:          x_s = the forward process from x_t, and a new start
 
 Sample `first + i` of a seed is the same picture at any batch size: its noise is keyed by (seed, index, step).
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -67,14 +68,31 @@ def start(seed: int, index: Tensor, path: Path, t: float, model: Model) -> Batch
 
 
 def walk(denoise: Denoise, scheme: Scheme, state: State, seed: int, index: Tensor) -> Iterator[State]:
-    """The state after each step of the scheme; `index` [b] numbers the samples."""
-    x, numbers = state.x, scheme.sampler.prepare(denoise.path, scheme.times)
-    shape, ticks = tuple(x.shape[1:]), tick(denoise.path.lam(scheme.times))
-    for i, (s, c) in enumerate(zip(scheme.times[1:].tolist(), numbers, strict=True)):
-        clock = ticks[i].expand(len(index)), ticks[i + 1].expand(len(index))
-        drawn = scheme.noise(seed, index, i, clock, shape, x.dtype)
-        state = scheme.sampler.move(denoise, state, torch.full_like(state.t, s), c, lambda k: drawn(k).to(x.device))  # noqa: B023
-        yield state
+    """The state after each step of the scheme; `index` [b] numbers the samples. A grid that rises adds noise."""
+    path, sampler = denoise.path, scheme.sampler
+    ticks, i = tick(path.lam(scheme.times)).expand(len(index), -1).unbind(1), 0
+
+    def noise(draw: int) -> Batch:
+        drawn = scheme.noise(seed, index, i, (ticks[i], ticks[i + 1]), tuple(state.x.shape[1:]), state.x.dtype)
+        return drawn(draw).to(state.x.device)
+
+    for leg in legs(scheme.times):
+        if i:
+            x, up = state.x, leg[:1].expand(len(index))
+            scale, std = path.transition(state.t, up)
+            state = sampler.init(along(scale, x) * x + along(std, x) * noise(0), up)
+            yield state
+            i += 1
+        for s, numbers in zip(leg[1:].tolist(), sampler.prepare(path, leg), strict=True):
+            state = sampler.move(denoise, state, torch.full_like(state.t, s), numbers, noise)
+            yield state
+            i += 1
+
+
+def legs(times: Times) -> Sequence[Times]:
+    """The falling parts of a grid: all of it, or what lies between its restarts."""
+    rises = (times.diff() > 0).nonzero().flatten() + 1
+    return times.tensor_split(rises)
 
 
 @torch.no_grad()

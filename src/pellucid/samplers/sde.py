@@ -118,12 +118,12 @@ class ExponentialSDE(Sampler):
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
         x, t, _ = state
         signal, kept, fresh, middle, signal_mid, kept_mid, fresh_mid, share, late = c
-        d = denoise(x, t)
-        out = remix(d, signal, kept, fresh, noise)
+        d, z = denoise(x, t), noise(0) if some(fresh) else None
+        out = remix(d, signal, kept, fresh, lambda _: z)  # type: ignore[arg-type, return-value]
         if not some(late):
             return State(out, s)
         between = remix(d, signal_mid, kept_mid, 0.0, noise)
-        if some(fresh_mid):
+        if z is not None:
             rest = (1 - share**2) ** 0.5
-            between = combine((1.0, between), (fresh_mid * share, noise(0)), (fresh_mid * rest, noise(1)))
+            between = combine((1.0, between), (fresh_mid * share, z), (fresh_mid * rest, noise(1)))
         return State(combine((1.0, out), (late, denoise(between, at(middle, t)).x0 - d.x0)), s)

@@ -31,7 +31,7 @@ LAW, FLOW = (80, 320), (80, 160)
 
 
 class Certificate(NamedTuple):
-    """What was measured of one sampler. `orders`: path -> (order, constant); `biases`: grid -> path -> steps -> Bias."""
+    """What was measured of a sampler. `orders`: path -> (order, constant); `biases`: grid -> path -> steps -> Bias."""
 
     name: str
     sampler: Sampler
@@ -73,7 +73,7 @@ class Certificate(NamedTuple):
         }
 
 
-def certify(progress: Callable[[int, int, str], None] | None = None, *, draws: int = 2000) -> Iterator[Certificate]:
+def certify(progress: Callable[[int, int, str], None] | None = None, *, draws: int = 4000) -> Iterator[Certificate]:
     """Certificates of all registered samplers, as they are measured. draws: on the mixture; 0 leaves it out."""
     found = all_samplers()
     for done, (name, sampler) in enumerate(found.items()):
@@ -134,7 +134,7 @@ def page(found: list[Certificate]) -> str:
             "",
             "Written by `pellucid verify samplers --out docs/samplers.md`; not by hand.",
             "",
-            *(line.strip() for line in (__doc__ or "").strip().splitlines()[1:]),
+            *(line.strip() for line in (__doc__ or "").strip().splitlines()[2:]),
             "",
             "## Order",
             "",
@@ -144,8 +144,8 @@ def page(found: list[Certificate]) -> str:
             "",
             "## Bias of the standard deviation",
             "",
-            f"In per cent at {COUNTS[0]} | {COUNTS[1]} steps, the worst of {', '.join(PATHS)}. A grid is recommended where "
-            f"{COUNTS[1]} steps stay within {BAR:.0%} on all of them.",
+            f"In per cent at {COUNTS[0]} / {COUNTS[1]} steps, the worst of {', '.join(PATHS)}. A grid is recommended "
+            f"where {COUNTS[1]} steps stay within {BAR:.0%} on all of them.",
             "",
             *grid_of(["sampler", *GRIDS, "recommended"], map(bias_line, found)),
             "",
