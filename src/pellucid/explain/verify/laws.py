@@ -33,13 +33,14 @@ class Bias(NamedTuple):
     std: float
 
 
-def bias(sampler: Sampler, path: Path, grid: Times, *, exact_start: bool = False) -> Bias:
-    """The bias of a whole run on Gaussian data, N(0.3, 0.5^2): no chance in it.
+def bias(
+    sampler: Sampler, path: Path, grid: Times, *, exact_start: bool = False, mean: float = 0.3, std: float = 0.5
+) -> Bias:
+    """The bias of a whole run on Gaussian data, N(mean, std^2): no chance in it.
 
     Run 0 is still; each other run has one unit of noise, at the start or in one draw of one step. Sampling starts, as
     it does in earnest, from sigma z, or from the exact law there.
     """
-    mean, std = 0.3, 0.5
     data = GaussianMixture(times(1.0), times(mean)[:, None], times(std**2)[0])
     alpha, sigma = path.alpha(grid), path.sigma(grid)
     scale = torch.hypot(std * alpha, sigma)
