@@ -25,7 +25,6 @@ from pellucid.samplers import (
     ExponentialSDE,
     ExtendedSDE,
     Langevin,
-    Midpoint,
     Multistep,
     Renoise,
     ReverseSDE,
@@ -35,6 +34,7 @@ from pellucid.sampling import Scheme, sample
 from pellucid.sampling import walk as steps
 from pellucid.types import Batch, Bound, Denoised, State, Times, along
 
+MIDPOINT = samplers.registry.make("midpoint")
 on_paths = pytest.mark.parametrize("path", [paths.Cosine(), paths.VP(), paths.VE()], ids=["cosine", "vp", "ve"])
 
 
@@ -72,8 +72,8 @@ def walk(sampler: Sampler, denoise, x: Tensor, grid: Times, noise=draw) -> list[
     [
         *((ExtendedSDE(order, rho=rho), Multistep(order, rho)) for order in (1, 2, 3) for rho in (0.0, 0.5, 1.0)),
         (Renoise(Multistep(1), eta=0.3), Ancestral(0.3)),
-        (Renoise(Midpoint(), eta=0.0), Midpoint()),
-        (ExponentialSDE(rho=0.0), Midpoint()),
+        (Renoise(MIDPOINT, eta=0.0), MIDPOINT),
+        (ExponentialSDE(rho=0.0), MIDPOINT),
         (DDPM("small"), Ancestral(1.0)),
     ],
     ids=str,
@@ -264,7 +264,7 @@ def test_tcd_goes_beyond_and_comes_back(gamma: float, where: float) -> None:
     close(out, expected)
 
 
-@pytest.mark.parametrize("base, order", [(Multistep(1), 1), (Midpoint(), 2)])
+@pytest.mark.parametrize("base, order", [(Multistep(1), 1), (MIDPOINT, 2)])
 @on_paths
 def test_renoising_keeps_the_order_of_its_base_in_law(base: Sampler, order: int, path: Path) -> None:
     coarse, fine = (abs(variance_bias(Renoise(base), path, n)) for n in (100, 400))
