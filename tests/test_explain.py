@@ -114,14 +114,16 @@ def test_the_step_table_is_what_the_sampler_does(path: paths.Path, name: str) ->
     table, heard = steps.table(path, scheme), Recorder(model)
     x = start(0, index, path, float(scheme.times[0]), model)
     begin = scheme.sampler.init(x, torch.ones(5, dtype=torch.float64))
+    stood = [x]
     for row, state in zip(table, walk(heard, scheme, begin, 0, index), strict=True):
-        mixed = row.x * x
+        mixed = sum((w * stood[i] for i, w in row.x.items()), torch.zeros_like(x))
         for j in row.x0:
             mixed = mixed + row.x0[j] * heard.answers[j][0] + row.eps[j] * heard.answers[j][1]
         for draw, w in row.fresh.items():
-            mixed = mixed + w * normal(0, index, row.i, (2,), stream=1 + draw, dtype=torch.float64)
-        x = state.x
-        assert torch.allclose(mixed, x, rtol=1e-10, atol=1e-10)
+            i, k = divmod(draw, steps.DRAWS)
+            mixed = mixed + w * normal(0, index, i, (2,), stream=1 + k, dtype=torch.float64)
+        stood.append(state.x)
+        assert torch.allclose(mixed, state.x, rtol=1e-10, atol=1e-10)
     assert sum(len(row.asked) for row in table) == len(heard.answers)
 
 

@@ -8,7 +8,7 @@ from pellucid import PellucidError, grids, paths
 from pellucid.explain.verify.theorem import all_paths
 
 PATHS = all_paths()
-GRIDS = {name: grids.registry.make(name) for name in grids.registry.names()}
+GRIDS = {name: grids.registry.make(name) for name in grids.registry.names() if name != "restart"}
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
@@ -101,3 +101,18 @@ def test_a_grid_whose_times_would_repeat_is_refused() -> None:
 
     with pytest.raises(PellucidError, match="would repeat"):
         Stuck()(paths.VP(), 2)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_a_restart_walks_its_interval_again(path: paths.Path) -> None:
+    base, times = grids.Karras()(path, 40), grids.Restart(repeats=2)(path, 40)
+    sigmas = torch.exp(-path.lam(base))
+    again = base[(sigmas >= 0.06) & (sigmas <= 0.3)]
+    assert len(again) > 2 and len(times) == len(base) + 2 * len(again)
+    for t in base.tolist():
+        assert int((times == t).sum()) == (3 if t in again.tolist() else 1)
+    assert int((times.diff() > 0).sum()) == 2 and times[-1] == 0
+    assert torch.equal(grids.Restart()(path, 2), grids.Karras()(path, 2))  # nothing lies there
+    for wrong in ({"low": 0.5}, {"repeats": 0}, {"base": grids.Restart()}):
+        with pytest.raises(PellucidError, match="expected"):
+            grids.Restart(**wrong)

@@ -172,11 +172,15 @@ def test_eta_and_rho_mean_what_their_papers_mean() -> None:
         assert float(((out[1] - out[0]) / draw(1) / path.sigma(s)).mean()) == pytest.approx(share, abs=5e-4)
 
 
-@pytest.mark.parametrize("sampler", STOCHASTIC.values(), ids=STOCHASTIC)
+LAWFUL = {name: sampler for name, sampler in STOCHASTIC.items() if sampler.weak}
+
+
+@pytest.mark.parametrize("sampler", LAWFUL.values(), ids=LAWFUL)
 @on_paths
 def test_the_law_is_preserved_ever_better(sampler: Sampler, path: Path) -> None:
+    """Mean and variance propagated exactly on Gaussian data: no chance."""
     coarse, fine = (abs(variance_bias(sampler, path, n)) for n in (60, 180))
-    assert fine < 0.05 and fine < coarse / 3**0.85
+    assert fine < 0.08 and (fine < 1e-4 or coarse / fine > 3 ** (sampler.weak - 0.2)), (coarse, fine)
 
 
 @pytest.mark.parametrize("churn", [0.5, 4.0])

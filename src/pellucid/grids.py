@@ -23,13 +23,14 @@ class Grid(ABC):
     """N + 1 falling times for a path."""
 
     registry: "ClassVar[Registry[Grid]]" = registry
+    rises: ClassVar[bool] = False  # whether it goes back up on its way
 
     def __call__(self, path: Path, steps: int) -> Times:
-        """float64 [steps + 1], strictly falling, ending at 0."""
+        """float64 [steps + 1] (more where the grid rises), strictly falling, ending at 0."""
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
             raise PellucidError(f"steps is {steps!r}; expected a whole number, 1 or more.")
         times = torch.cat([self.times(path, steps), torch.zeros(1, dtype=torch.float64)])
-        if not bool((times.diff() < 0).all()):
+        if not self.rises and not bool((times.diff() < 0).all()):
             raise PellucidError(f"{steps} steps do not fit this grid: its times would repeat; take fewer steps.")
         return times
 
@@ -89,6 +90,37 @@ class Lam(Grid):
         low, high = (sigma.log() for sigma in _between(path, self.sigma_min, self.sigma_max))
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         return _at(path, torch.exp(high + ramp * (low - high)))
+
+
+@registry.register("restart")
+@dataclass(frozen=True)
+class Restart(Grid):
+    """`base`, but what lies in low <= sigma/alpha <= high is walked `repeats` times more, each from fresh noise.
+
+    Restart sampling (Xu et al. 2023, algorithm 1): going up forgets the errors made so far, going down again makes only
+    its own. `steps` counts those of the base.
+    """
+
+    base: Grid = Karras()
+    low: float = 0.06
+    high: float = 0.3
+    repeats: int = 2
+    rises: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high or self.repeats < 1 or self.base.rises:
+            raise PellucidError(
+                f"low is {self.low}, high {self.high}, repeats {self.repeats}, base {type(self.base).__name__}; "
+                "expected 0 < low < high, 1 repeat or more, and a base that falls."
+            )
+
+    def times(self, path: Path, steps: int) -> Times:
+        times = self.base(path, steps)[:-1]
+        sigmas = torch.exp(-path.lam(times))
+        again = (sigmas >= self.low) & (sigmas <= self.high)
+        if int(again.sum()) < 2:
+            return times  # nothing to walk again
+        return torch.cat([times[sigmas >= self.low], *[times[again]] * self.repeats, times[sigmas < self.low]])
 
 
 class _Indices(Grid):

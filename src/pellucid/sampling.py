@@ -1,12 +1,13 @@
 """Sampling: the loop.
 
     x ~ sigma(t_0) eps;   for each pair of times t > s of the grid:  state = sampler.step(denoise, state, s, noise)
+                          where a grid goes back up, s > t:          x_s = the forward process from x_t, and a new start
 
 Sample `first + i` of a seed is the same picture at any batch size: its noise is keyed by (seed, index, step).
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,10 +16,10 @@ from torch import Tensor
 
 from . import grids, samplers
 from .denoiser import Repath
-from .errors import PellucidError
+from .errors import PellucidError, unknown
 from .grids import Grid
 from .guidance import CFG
-from .noise import START, normal
+from .noise import START, Source, independent, normal, sources, tick
 from .paths import Path
 from .paths import registry as paths
 from .samplers import Ancestral, Sampler
@@ -40,14 +41,17 @@ class Scheme(NamedTuple):
 
     sampler: Sampler
     times: Times
+    noise: Source = independent
 
     @staticmethod
-    def make(path: Path, sampler: Sampler | str, steps: int, grid: Grid | str) -> "Scheme":
+    def make(path: Path, sampler: Sampler | str, steps: int, grid: Grid | str, noise: str = "independent") -> "Scheme":
         """A scheme from names or objects; a grid in the sampler's name wins ("DPM++ 2M Karras")."""
+        if noise not in sources:
+            raise unknown("noise", noise, sources)
         if isinstance(sampler, str):
             sampler, named = samplers.names.split(sampler)
             grid = named or grid
-        return Scheme(samplers.registry.resolve(sampler), grids.registry.resolve(grid)(path, steps))
+        return Scheme(samplers.registry.resolve(sampler), grids.registry.resolve(grid)(path, steps), sources[noise])
 
 
 def with_eta(named: Sampler | str | Mapping[str, Any], eta: float) -> Sampler:
@@ -67,16 +71,31 @@ def start(seed: int, index: Tensor, path: Path, t: float, model: Model) -> Batch
 
 
 def walk(denoise: Denoise, scheme: Scheme, state: State, seed: int, index: Tensor) -> Iterator[State]:
-    """The state after each step of the scheme; `index` [b] numbers the samples."""
-    x, numbers = state.x, scheme.sampler.prepare(denoise.path, scheme.times)
-    for i, (s, c) in enumerate(zip(scheme.times[1:].tolist(), numbers, strict=True)):
+    """The state after each step of the scheme; `index` [b] numbers the samples. A grid that rises adds noise."""
+    path, sampler = denoise.path, scheme.sampler
+    ticks, i = tick(path.lam(scheme.times)).expand(len(index), -1).unbind(1), 0
 
-        def noise(draw: int, i: int = i) -> Batch:
-            z = normal(seed, index, i, tuple(x.shape[1:]), stream=1 + draw, dtype=x.dtype)
-            return z.to(x.device)
+    def noise(draw: int) -> Batch:
+        drawn = scheme.noise(seed, index, i, (ticks[i], ticks[i + 1]), tuple(state.x.shape[1:]), state.x.dtype)
+        return drawn(draw).to(state.x.device)
 
-        state = scheme.sampler.move(denoise, state, torch.full_like(state.t, s), c, noise)
-        yield state
+    for leg in legs(scheme.times):
+        if i:
+            x, up = state.x, leg[:1].expand(len(index))
+            scale, std = path.transition(state.t, up)
+            state = sampler.init(along(scale, x) * x + along(std, x) * noise(0), up)
+            yield state
+            i += 1
+        for s, numbers in zip(leg[1:].tolist(), sampler.prepare(path, leg), strict=True):
+            state = sampler.move(denoise, state, torch.full_like(state.t, s), numbers, noise)
+            yield state
+            i += 1
+
+
+def legs(times: Times) -> Sequence[Times]:
+    """The falling parts of a grid: all of it, or what lies between its restarts."""
+    rises = (times.diff() > 0).nonzero().flatten() + 1
+    return times.tensor_split(rises)
 
 
 @torch.no_grad()
@@ -93,6 +112,7 @@ def sample(
     guidance: Guidance | float | None = None,
     batch: int = 64,
     exact: bool = False,
+    noise: str = "independent",
     path: Path | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Batch:
@@ -101,13 +121,14 @@ def sample(
     cond: a tensor [n] or one value for each condition, such as {"label": 3}.
     guidance: a scale (classifier-free: 1 conditional, 0 unconditional), or any guidance, such as CFG(2, rescale=0.7).
     exact: each sample is computed alone, so that it is bit-equal whatever the batch; without it, to about 1e-6.
+    noise: "independent" in each step, or "brownian": more steps refine the same picture of a stochastic sampler.
     path: sample on another path than the model was trained on.
     progress: called with (samples finished, n).
     """
     if n < 1 or batch < 1:
         raise PellucidError(f"n is {n} and batch is {batch}; expected whole numbers, 1 or more.")
     model, conditions = prepare(model, n, cond, guidance, path)
-    scheme = Scheme.make(model.path, sampler, steps, grid)
+    scheme = Scheme.make(model.path, sampler, steps, grid, noise)
     size, out = 1 if exact else batch, []
     for low in range(0, n, size):
         index = torch.arange(first + low, first + min(low + size, n))
@@ -131,11 +152,12 @@ def trajectory(
     first: int = 0,
     cond: Mapping[str, Tensor | int] | None = None,
     guidance: Guidance | float | None = None,
+    noise: str = "independent",
     path: Path | str | None = None,
 ) -> list[Step]:
     """The way from noise to data of `sample` with the same arguments: steps + 1 points, the first one noise."""
     model, conditions = prepare(model, n, cond, guidance, path)
-    scheme = Scheme.make(model.path, sampler, steps, grid)
+    scheme = Scheme.make(model.path, sampler, steps, grid, noise)
     index = torch.arange(first, first + n)
     heard = _Witness(Bound(model, conditions))
     state = _begin(model, scheme, seed, index)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import unknown
 from .console import answer, progress, table
 
 
@@ -45,8 +46,17 @@ def explain(
     answer(f"{page} tells all; its pictures and numbers.json lie beside it", {"report": str(page)}, json)
 
 
-def verify(json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False) -> None:
+def verify(
+    what: Annotated[str, typer.Argument(help="theorems, or samplers: order and bias of each of them.")] = "theorems",
+    out: Annotated[Path | None, typer.Option("-o", "--out", "--output", help="The page of samplers to write.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
     """Prove the arithmetic: measure every theorem where the answer is known, and print the table."""
+    if what not in ("theorems", "samplers"):
+        raise unknown("proof", what, ["theorems", "samplers"])
+    if what == "samplers":
+        _certify(out, json)
+        return
     from ..explain.verify import verify as prove
 
     with progress("proving") as show:
@@ -56,3 +66,13 @@ def verify(json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
     lines = [{**row._asdict(), "measured": f"{row.measured:.3g}"} for row in rows]
     answer(f"{table(lines)}\n\n{summary}", {"rows": [row._asdict() for row in rows], "missed": len(missed)}, json)
     raise typer.Exit(1 if missed else 0)
+
+
+def _certify(out: Path | None, json: bool) -> None:
+    from ..explain.verify import certify, page
+
+    with progress("measuring") as show:
+        found = list(certify(show))
+    if out:
+        out.write_text(page(found))
+    answer(f"{out} holds the tables" if out else page(found), [each.plain() for each in found], json)

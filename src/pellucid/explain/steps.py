@@ -1,15 +1,16 @@
 r"""The step table: what a sampler does at each step, read off the sampler itself.
 
-A step is linear in what the network answered and in fresh noise:
+A step is linear in what the network answered, in where the sampler stood and in fresh noise:
 
-    x_s = sum_j (w_j x0_j + u_j eps_j) + c x_t + f z,    j over the calls so far; c is 0 where the answers suffice.
+    x_s = sum_j (w_j x0_j + u_j eps_j) + sum_i (c_i x_i + f_i z_i),    j over the calls, i over the steps so far
 
-So a sampler is asked once with answers that are unit vectors, each call's x0 and eps an axis of its own; the
-coordinates of the state after a step are its weights. No sampler has to be known here, and the table cannot drift from
-the code. From the weights:  kappa = sum_j u_j / sigma_s, the share of the old noise that is kept, and the order, the
-number of answers that a step combines.
+(c is 0 where the answers suffice). So a sampler is asked once with answers that are unit vectors, each call's x0 and
+eps, each state and each draw an axis of its own; the coordinates of the state after a step are its weights. No sampler
+has to be known here, and the table cannot drift from the code. From the weights:  kappa = sum_j u_j / sigma_s, the
+share of the old noise that is kept, and the order, the number of answers that a step combines.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,14 +25,15 @@ from .mathematics import display, inline, number
 from .subject import Subject, called
 
 LONGEST = 40  # rows that the page shows
-DRAWS = 4  # no sampler draws more often in a step
+DRAWS = 8  # no sampler draws more often in a step
 CALLS = 4  # none calls more often in a step by which it starts
 
 
 class Step(NamedTuple):
-    """Step i, from t to s. `asked`: the times of its calls. `x0`, `eps`: weights by number of call; `fresh`: by draw.
+    """Step i, from t to s. `asked`: the times of its calls. `x0`, `eps`: weights by number of call.
 
-    `x`: the weight of x_t itself, where a sampler uses it besides the answers.
+    `x`: the weights of the states so far, by step, where a sampler uses them besides the answers. `fresh`: those of the
+    draws so far, by 8 step + draw.
     """
 
     i: int
@@ -46,7 +48,7 @@ class Step(NamedTuple):
     asked: tuple[float, ...]
     x0: dict[int, float]
     eps: dict[int, float]
-    x: float
+    x: dict[int, float]
     fresh: dict[int, float]
 
 
@@ -60,6 +62,9 @@ class _Probe:
     def axis(self, i: int) -> Tensor:
         return torch.zeros(1, self.size, dtype=torch.float64).index_fill(1, torch.tensor(i), 1.0)
 
+    def drawn(self, first: int, draw: int) -> Tensor:
+        return self.axis(first + draw)
+
     def __call__(self, x: Batch, t: Times) -> Denoised:
         self.asked.append(float(t))
         last = 2 * len(self.asked)
@@ -70,22 +75,24 @@ def table(path: Path, scheme: Scheme) -> list[Step]:
     """Every step of the plan on `path`; none where the answers themselves decide the steps."""
     if not scheme.sampler.calls:
         return []
-    times, size = scheme.times, 2 * max(scheme.sampler.calls, CALLS) * (len(scheme.times) - 1)
-    probe = _Probe(path, size + 1 + DRAWS)
+    times, n = scheme.times, len(scheme.times) - 1
+    size = 2 * max(scheme.sampler.calls, CALLS) * n
+    probe = _Probe(path, size + n + n * DRAWS)
     memory = scheme.sampler.init(probe.axis(size), times[:1]).memory
     rows = []
     for i, s in enumerate(times[1:]):
-        first = len(probe.asked)
-        here = State(probe.axis(size), times[i : i + 1], memory)
-        x, _, memory = scheme.sampler.step(probe, here, s[None], lambda draw: probe.axis(size + 1 + draw))
-        rows.append(_row(i, path, times[i : i + 2], x[0], probe.asked, first))
+        first, draws = len(probe.asked), size + n + i * DRAWS
+        here = State(probe.axis(size + i), times[i : i + 1], memory)
+        x, _, memory = scheme.sampler.step(probe, here, s[None], partial(probe.drawn, draws))
+        parts = x[0].split([size, n, n * DRAWS])
+        rows.append(_row(i, path, times[i : i + 2], parts, probe.asked, first))
     return rows
 
 
-def _row(i: int, path: Path, pair: Tensor, mix: Tensor, asked: list[float], first: int) -> Step:
+def _row(i: int, path: Path, pair: Tensor, parts: tuple[Tensor, ...], asked: list[float], first: int) -> Step:
     t, s = pair
-    size = len(mix) - 1 - DRAWS
-    x0, eps = mix[:size:2], mix[1:size:2]
+    answers, states, draws = parts
+    x0, eps = answers[::2], answers[1::2]
     used = ((x0 != 0) | (eps != 0)).nonzero().flatten().tolist()
     return Step(
         i,
@@ -100,9 +107,13 @@ def _row(i: int, path: Path, pair: Tensor, mix: Tensor, asked: list[float], firs
         tuple(asked[first:]),
         {j: float(x0[j]) for j in used},
         {j: float(eps[j]) for j in used},
-        float(mix[size]),
-        {draw: float(w) for draw, w in enumerate(mix[size + 1 :]) if w != 0},
+        _weights(states),
+        _weights(draws),
     )
+
+
+def _weights(row: Tensor) -> dict[int, float]:
+    return {i: w for i, w in enumerate(row.tolist()) if w != 0}
 
 
 def tell(subject: Subject) -> Chapter:

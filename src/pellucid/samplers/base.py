@@ -44,6 +44,11 @@ class Sampler(ABC):
         return True
 
     @property
+    def weak(self) -> int:
+        """The order in which the law of what it draws tends to the exact one; 0: it does not, or slower than that."""
+        return 1
+
+    @property
     def past(self) -> int:
         """How many earlier steps a step looks back on."""
         return 0
@@ -65,7 +70,7 @@ class Sampler(ABC):
         """The coefficients of every step of a grid, as floats."""
         marks = torch.cat([torch.full((self.past,), -torch.inf, dtype=torch.float64), self.mark(path, times[:-1])])
         steps = len(times) - 1
-        past = torch.stack([marks[self.past - k :][:steps] for k in range(1, self.past + 1)] or [marks[:0]], -1)
+        past = torch.stack([marks[self.past - k :][:steps] for k in range(self.past + 1)], -1)[:, 1:]
         columns = self.coefficients(path, times[:-1], times[1:], past)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 

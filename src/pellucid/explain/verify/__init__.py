@@ -10,9 +10,10 @@ from . import equation as equation
 from . import laws as laws
 from . import orders as orders
 from . import steps as steps
+from .certificate import Certificate, certify, page
 from .theorem import THEOREMS, Row
 
-__all__ = ["Row", "prove", "statements", "verify"]
+__all__ = ["Certificate", "Row", "certify", "page", "prove", "statements", "verify"]
 
 
 def statements() -> dict[str, str]:

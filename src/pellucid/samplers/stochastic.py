@@ -1,0 +1,28 @@
+"""The stochastic samplers that have names: settings of the general ones."""
+
+from dataclasses import replace
+
+from .base import registry
+from .ddpm import DDPM
+from .extended import ExtendedSDE
+from .langevin import Langevin
+from .renoise import Renoise
+from .sde import ExponentialSDE, ReverseSDE
+
+for _order, _aliases in (1, ()), (2, ()), (3, ("er-sde", "er_sde", "sample_er_sde")):
+    registry.preset(f"er-sde-{_order}", ExtendedSDE(_order, noise="er", clock="sigma"), *_aliases)
+registry.preset("er-sde-pec", ExtendedSDE(2, corrector=3, noise="er", clock="sigma"))
+_sa = ExtendedSDE(3, corrector=3, low=0.05, high=1.0)  # tau = 1 where the picture takes shape (Xue et al. 2023)
+registry.preset("sa-solver", _sa, "sasolverscheduler", "sa_solver", "sample_sa_solver")
+registry.preset("sa-solver-pece", replace(_sa, mode="PECE"), "sa_solver_pece", "sample_sa_solver_pece")
+registry.preset(
+    "dpmpp-2s-a", Renoise(registry.make("midpoint")), "dpm++ 2s a", "dpmpp_2s_ancestral", "sample_dpmpp_2s_ancestral"
+)
+registry.preset("dpmpp-sde", ExponentialSDE(), "dpm++ sde", "dpmpp_sde", "sample_dpmpp_sde", "seeds-2", "seeds_2")
+registry.preset("lcm", Renoise(eta=0.0, gamma=1.0), "lcmscheduler", "consistency", "sample_lcm")
+registry.preset("tcd", Renoise(eta=0.0, gamma=0.3), "tcdscheduler")
+registry.preset("euler-maruyama", ReverseSDE(1), "em", "scoresdevpscheduler")
+registry.preset("heun-sde", ReverseSDE(2), "stochastic-heun")
+registry.preset("pc", Langevin(), "predictor-corrector", "scoresdevescheduler")
+registry.preset("annealed-langevin", Langevin(rho=-1.0, steps=5, snr=0.2236), "ald", "ncsn")
+registry.preset("ddpm-large", DDPM("large"), "fixed_large", "learned_range")
