@@ -18,6 +18,8 @@ registry.preset("sa-solver-pece", replace(_sa, mode="PECE"), "sa_solver_pece", "
 registry.preset(
     "dpmpp-2s-a", Renoise(registry.make("midpoint")), "dpm++ 2s a", "dpmpp_2s_ancestral", "sample_dpmpp_2s_ancestral"
 )
+registry.preset("dpm2-a", Renoise(registry.make("dpm-2")), "dpm2 a", "dpm_2_ancestral", "sample_dpm_2_ancestral",
+                "kdpm2ancestraldiscretescheduler")  # fmt: skip
 registry.preset("dpmpp-sde", ExponentialSDE(), "dpm++ sde", "dpmpp_sde", "sample_dpmpp_sde", "seeds-2", "seeds_2")
 registry.preset("lcm", Renoise(eta=0.0, gamma=1.0), "lcmscheduler", "consistency", "sample_lcm")
 registry.preset("tcd", Renoise(eta=0.0, gamma=0.3), "tcdscheduler")
