@@ -51,6 +51,7 @@ def test_minutes_are_turned_into_steps() -> None:
     recipe = Recipe.load("toy-2d", ["net.width=16", "train.minutes=0.001", "train.batch=8"])
     data = recipe.read()
     assert 1 <= recipe.plan(recipe.build(data), data).steps < 3000
+    assert Recipe.load("pictures", ["train.steps=4"]).train.minutes is None
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,8 @@ def test_overrides(setting: str, key: tuple[str, ...], value: object) -> None:
         ("data.channels=2", "data.channels is 2; expected 1 or 3"),
         ("train.batch.size=4", "'batch' has no settings of its own"),
         ("steps", "expected key=value"),
+        ("train={steps=3, minutes=1}", "both steps and minutes"),
+        ("train={batch=3}", "neither steps nor minutes"),
         ("data={}", "data.source is missing"),
     ],
 )

@@ -61,7 +61,7 @@ class Train(Section):
     """How long, on what batches, from which seed, and what is written on the way."""
 
     steps: PositiveInt | None = None
-    minutes: PositiveFloat | None = None  # instead: as many steps as fit
+    minutes: PositiveFloat | None = None  # or instead: as many steps as fit
     batch: PositiveInt = 128
     seed: Natural = 0
     save_every: PositiveInt = 1000  # steps
@@ -70,8 +70,9 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
-        if self.steps is None and self.minutes is None:
-            raise PellucidError("train has neither steps nor minutes; say how long, such as train.steps=2000.")
+        if (self.steps is None) == (self.minutes is None):
+            found = "neither steps nor" if self.steps is None else "both steps and"
+            raise PellucidError(f"train has {found} minutes; say how long by one of them, such as train.steps=2000.")
         return self
 
 
@@ -236,6 +237,8 @@ def _override(table: dict[str, Any], setting: str) -> None:
         if not isinstance(table, dict):
             raise PellucidError(f"{key.strip()!r} is no setting: {word!r} has no settings of its own.")
     table[last] = _value(text.strip())
+    if rival := {"train.steps": "minutes", "train.minutes": "steps"}.get(key.strip()):
+        table.pop(rival, None)
 
 
 def _value(text: str) -> Any:
