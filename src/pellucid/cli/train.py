@@ -81,7 +81,7 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, floa
     with progress("reading") as show:
         data = recipe.read(lambda done, total: show(done, total, ""))
     if data.skipped:
-        tell(f"left out {len(data.skipped)} pictures; the first, {data.skipped[0].name}, {data.skipped[0].reason}")
+        tell(f"left out {len(data.skipped)} of the pictures; the first, {data.skipped[0].name}, {data.skipped[0].reason}")
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
     model = recipe.build(data).to(device(on))
     plan = recipe.plan(model, data)
