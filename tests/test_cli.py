@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pellucid.cli import main
 from pellucid.training import Progress
@@ -220,3 +221,51 @@ def test_demo(pellucid: Command) -> None:
     figures = json.loads(answer.out)
     assert answer.code == 0 and figures["passed"], figures
     assert pixels(Path("runs/demo/digits.png")).shape[:2] == (662, 662)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 16), (2, 3, 4, 5)])
+def test_samples_of_any_shape_are_trained_on(pellucid: Command, shape: tuple[int, ...]) -> None:
+    np.savez("x.npz", x=np.random.default_rng(0).normal(size=(20, *shape)).astype(np.float32))
+    answer = pellucid("train", "x.npz", "net=mlp", *SMALL, "--steps", 1)
+    assert answer.code == 0, answer
+    assert not Path("runs/x/samples").exists()
+    assert pellucid("sample", "runs/x", "-n", 2, "-o", "x.png").code == 2
+
+
+def test_an_edited_recipe_or_fewer_steps_do_not_change_a_run(runs: Path, pellucid: Command, tmp_path: Path) -> None:
+    run = shutil.copytree(runs / "toy-2d", tmp_path / "run")
+    written = (run / "recipe.toml").read_text()
+    answer = pellucid("train", run, "--steps", 2)
+    assert answer.code == 2 and "has 3 steps behind it" in answer.err
+    assert (run / "recipe.toml").read_text() == written
+    (run / "recipe.toml").write_text(written.replace('path = "cosine"', 'path = "flow"'))
+    answer = pellucid("train", run, "--steps", 4)
+    assert answer.code == 2 and "path = 'cosine', not 'flow'" in answer.err
+    (run / "recipe.toml").unlink()
+    answer = pellucid("train", run, "--steps", 4)
+    assert answer.code == 2 and "without its recipe.toml" in answer.err
+
+
+def test_a_run_is_named_by_one_folder(pellucid: Command, tmp_path: Path) -> None:
+    for name in ["../../x", "", "..", "a/b"]:
+        assert pellucid("train", "moons", *SMALL, "--name", name).code == 2
+    assert pellucid("train", "moons", "data.source=").code == 2
+    assert pellucid("explain", "").code == 2
+    assert not files(tmp_path)
+
+
+def test_one_of_a_folder_can_be_anything(runs: Path, pellucid: Command) -> None:
+    pellucid("sample", runs / "digits", "-n", 5, "--first", 10, "-o", "all")
+    pellucid("sample", "--like", "all/000013.png", "-o", "one.npz")
+    pellucid("sample", "--like", "all/000013.png", "-o", "one")
+    assert np.load("one.npz")["arr_1"].tolist() == [3] and files(Path("one")) == {"000013.png"}
+    assert (pixels(Path("one/000013.png")) == pixels(Path("all/000013.png"))).all()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"n": 1' + "0" * 9999 + "}", "[]", '{"run": "x", "grid": "q"}'])
+def test_a_hostile_picture_is_refused(pellucid: Command, text: str) -> None:
+    words = PngInfo()
+    words.add_text("pellucid", text)
+    Image.new("L", (8, 8)).save("a.png", pnginfo=words)
+    answer = pellucid("sample", "--like", "a.png")
+    assert answer.code == 2 and answer.err.count("\n") == 1, answer

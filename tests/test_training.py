@@ -146,3 +146,19 @@ def test_the_rate_warms_up_and_decays() -> None:
     assert rates[0] == pytest.approx(0.1, rel=1e-3)
     assert max(rates) == pytest.approx(1.0, abs=0.03)
     assert rates[99] < 1e-3
+
+
+def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
+    learner = Learner(model(), points(), PLAN)
+    meta = {"step": 0, "config": learner.model.config(), "seed": 0}
+    folder = checkpoint.save(tmp_path / "c", learner.tensors(), meta)
+    found = checkpoint.open_(folder)
+    with seeded(0):
+        wider = Denoiser(nets.MLP((2,), 8, width=24, blocks=1), conditioner=model().conditioner)
+    with pytest.raises(PellucidError, match="another run folder"):
+        Learner(wider, points(), PLAN).restore(found)
+    with pytest.raises(PellucidError, match="seed = 0, not 1"):
+        Learner(model(), points(), replace(PLAN, seed=1)).restore(found)
+    for damaged in (found._replace(meta={**meta, "step": "abc"}), found._replace(tensors={})):
+        with pytest.raises(PellucidError, match="another run folder"):
+            Learner(model(), points(), PLAN).restore(damaged)

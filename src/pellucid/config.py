@@ -11,9 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from . import grids, paths, predictions, samplers
+from .checkpoint import folders
 from .data import Dataset, Progress, load, toys
 from .denoiser import Denoiser
 from .errors import PellucidError, unknown
@@ -29,10 +30,17 @@ MAY_CHANGE = ("name", "train.steps", "train.minutes", "train.save", "train.sampl
 """What may differ when a run goes on: how long it takes and what it shows, not what it learns."""
 
 
+def named(name: str) -> str:
+    """A run's name, which is a folder's."""
+    if name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise PellucidError(f"name is {name!r}; expected the name of one folder, such as digits.")
+    return name
+
+
 class Data(Section):
     """Which data: a toy, "digits", a folder of pictures, a .parquet or .npz file, "hub:NAME"."""
 
-    source: str
+    source: Annotated[str, Field(min_length=1)]
     size: PositiveInt | None = None  # side of the pictures; as they are
     channels: Literal[1, 3] | None = None  # grey or colour; as they are
 
@@ -88,7 +96,7 @@ class Sample(Section):
 class Recipe(Section):
     """A diffusion model from its data to its samples."""
 
-    name: str
+    name: Annotated[str, AfterValidator(named)]
     data: Data
     path: Part = "cosine"
     prediction: Part = "v"
@@ -199,17 +207,21 @@ def shipped() -> dict[str, str]:
 def _find(spec: str) -> dict[str, Any]:
     """The table that `spec` means (see Recipe.load)."""
     path, recipes = Path(spec), shipped()
+    if not spec:
+        raise PellucidError("the source is empty; expected a recipe, a run, or a source of data.")
     if spec in recipes:
         return tomllib.loads(recipes[spec])
     if (path / "recipe.toml").is_file():
         return _read(path / "recipe.toml")
+    if folders(path):
+        raise PellucidError(f"{path} is a run without its recipe.toml; put it back, or give another source.")
     if path.suffix == ".toml":
         return {"name": path.stem, **_read(path)}
     toy = spec.lower() in toys.registry.aliases
     if toy or path.exists() or spec.startswith("hub:"):
         table = tomllib.loads(recipes["toy-2d" if toy else "pictures"])
         data = {"source": spec} if path.suffix == ".npz" else {**table["data"], "source": spec}  # arrays stay
-        return table | {"name": Path(path.name.removeprefix("hub:")).stem, "data": data}
+        return table | {"name": Path(path.resolve().name.removeprefix("hub:")).stem, "data": data}
     if len(path.parts) > 1 or path.suffix:
         raise PellucidError(f"there is no {spec}; expected a recipe, a run, or a source of data.")
     raise unknown("recipe or source of data", spec, [*recipes, *toys.registry.names()])

@@ -7,7 +7,7 @@ chunk `pellucid`, as JSON; its chunk `parameters` says the same in the words tha
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -50,6 +50,14 @@ class Drawing(Section):
             return table
         sampler, grid = samplers.names.split(table["sampler"])
         return table | {"sampler": sampler, "grid": grid} if grid else table
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        samplers.registry.make(self.sampler)
+        grids.registry.make(self.grid)
+        if self.only is not None and self.only >= self.n:
+            raise PellucidError(f"only is {self.only}; expected a number below n = {self.n}.")
+        return self
 
     @property
     def label(self) -> Tensor | None:
@@ -118,6 +126,7 @@ class Drawing(Section):
 
     def sheet(self, x: Tensor) -> pictures.Picture:
         """All samples as one picture, a row for each class where they take turns; a sample alone as it is."""
+        check_shown(x.shape[1:])
         if not is_picture(x.shape[1:]):
             return pictures.scatter(x)
         if self.only is not None:
@@ -130,19 +139,20 @@ class Drawing(Section):
     def arrays(self, x: Tensor) -> dict[str, Any]:
         """arr_0: the samples, pictures as bytes [n, h, w, c]; arr_1: their labels (the layout of ADM's evaluations)."""
         pixels = decode(x).permute(0, 2, 3, 1) if is_picture(x.shape[1:]) else x
-        labels = {} if self.label is None else {"arr_1": self.label.numpy()}
+        chosen = slice(None) if self.only is None else slice(self.only, self.only + 1)
+        labels = {} if self.label is None else {"arr_1": self.label[chosen].numpy()}
         return {"arr_0": pixels.cpu().numpy(), **labels}
 
     def write(self, x: Tensor, out: Path) -> None:
         """Write samples x [n, *shape]: a .png shows them all, an .npz holds them, a folder gets a PNG for each."""
-        if out.suffix == ".npz":
+        if out.suffix.lower() == ".npz":
             with whole(out) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **self.arrays(x))
-        elif out.suffix == ".png":
+        elif out.suffix.lower() == ".png":
             pictures.save_png(out, self.sheet(x), self.words(tuple(x.shape[1:])))
         else:
             with whole_folder(out) as folder:
-                for i, sample in enumerate(decode(x)):
+                for i, sample in enumerate(decode(x), self.only or 0):
                     words = self.alone(i).words(tuple(sample.shape))
                     pictures.save_png(folder / f"{self.first + i:06d}.png", pictures.plain(sample), words)
 
@@ -157,18 +167,36 @@ def is_picture(shape: Sequence[int]) -> bool:
     return len(shape) == 3 and shape[0] in (1, 3)
 
 
+def is_shown(shape: Sequence[int]) -> bool:
+    """Whether samples of this shape can be one picture together: pictures, or points in the plane."""
+    return is_picture(shape) or tuple(shape) == (2,)
+
+
+def check_shown(shape: Sequence[int]) -> None:
+    """Refuse to show samples of which there is no picture."""
+    if not is_shown(shape):
+        raise _invisible(shape)
+
+
+def _invisible(shape: Sequence[int]) -> PellucidError:
+    return PellucidError(f"samples of shape {tuple(shape)} are no pictures; write them to an .npz.")
+
+
 def check(out: Path, shape: Sequence[int]) -> None:
     """Refuse, before anything is drawn, a file that cannot be written or could not show samples of this shape."""
-    if out.suffix not in ("", ".png", ".npz"):
+    suffix = out.suffix.lower()
+    if not out.name or suffix not in ("", ".png", ".npz"):
         raise PellucidError(f"cannot write {out}; expected a .png, an .npz or a folder.")
-    if out.suffix == "" and not is_picture(shape) or out.suffix == ".png" and not (is_picture(shape) or shape == (2,)):
-        raise PellucidError(f"samples of shape {tuple(shape)} are no pictures; write them to an .npz.")
+    if suffix == "" and not is_picture(shape):
+        raise _invisible(shape)
+    if suffix == ".png":
+        check_shown(shape)
     check_writable(out)
 
 
 def of_run(run: str, found: Checkpoint, label: str | None = None) -> Drawing:
     """A run's own way of drawing: its recipe's sampler and guidance, the classes in turn."""
-    chosen = labels(label or "all", found)
+    chosen = labels("all" if label is None else label, found)
     settings = dict(found.meta.get("recipe", {}).get("sample", {}))
     settings |= {"run": run, "weights": fingerprint(found), "labels": chosen}
     return Drawing.parse(settings | {"n": usual(found.meta["config"]["shape"], chosen)})
@@ -178,9 +206,13 @@ def of_png(path: Path) -> Drawing:
     """The drawing that a PNG carries."""
     try:
         table = json.loads(pictures.read_words(path)["pellucid"])
-    except (KeyError, json.JSONDecodeError):
-        raise PellucidError(f"{path} does not say how it was drawn; expected a PNG written by pellucid.") from None
-    return Drawing.parse(table)
+        if isinstance(table, dict):
+            return Drawing.parse(table)
+    except PellucidError:
+        raise
+    except (KeyError, ValueError, RecursionError):
+        pass
+    raise PellucidError(f"{path} does not say how it was drawn; expected a PNG written by pellucid.")
 
 
 def labels(text: str, found: Checkpoint) -> tuple[int, ...]:

@@ -22,7 +22,9 @@ def sample(
     interval: Annotated[
         tuple[float, float] | None, typer.Option("--guidance-interval", help="The times t between which it acts.")
     ] = None,
-    rescale: Annotated[float | None, typer.Option("--guidance-rescale", help="From 0 (none) to 1.")] = None,
+    rescale: Annotated[
+        float | None, typer.Option("--guidance-rescale", "--rescale", help="From 0 (none) to 1.")
+    ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", "--scheduler", help="See pellucid list samplers.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", "--num-inference-steps", help="Of the sampler.")] = None,
     grid: Annotated[str | None, typer.Option("--grid", "--schedule", help="See pellucid list grids.")] = None,
@@ -52,7 +54,7 @@ def sample(
     asked: dict[str, Any] = {"n": n, "seed": seed, "first": first, "batch": batch, "exact": exact}
     asked |= {"guidance": guidance, "interval": interval, "rescale": rescale}
     asked |= {"sampler": sampler, "steps": steps, "grid": grid}
-    asked |= {"labels": drawing.labels(label, found)} if label else {}
+    asked |= {"labels": drawing.labels(label, found)} if label is not None else {}
     order = base.changed({key: value for key, value in asked.items() if value is not None}, eta)
     model = sampling.Counted(checkpoint.build(found).to(device(on)))
     out = out or Path(f"{Path(order.run).name}.png")

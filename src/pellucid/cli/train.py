@@ -39,12 +39,16 @@ def train(
 ) -> None:
     """Train a model. The same command goes on with a run that was interrupted."""
     from ..checkpoint import folders
-    from ..config import Recipe
+    from ..config import Recipe, named
 
     options = {"train.steps": steps, "train.minutes": minutes, "train.batch": batch, "optim.lr": lr, "train.seed": seed}
     short = [f"{key}={value}" for key, value in options.items() if value is not None]
     recipe = Recipe.load(source, [*(settings or []), *short])
-    here = Path(source) if folders(Path(source)) and name is None else runs / (name or recipe.name)
+    here = (
+        Path(source)
+        if folders(Path(source)) and name is None
+        else runs / (recipe.name if name is None else named(name))
+    )
     folder, recipe = place(recipe, here, resume)
     last = fit(recipe, folder, on)
     words = f"{folder} is trained: {last['steps']} steps. Draw from it: pellucid sample {folder}"
@@ -53,7 +57,7 @@ def train(
 
 def place(recipe: "Recipe", folder: Path, resume: bool | None) -> tuple[Path, "Recipe"]:
     """Where the recipe is trained, and as what it goes on there. What was trained before is never overwritten."""
-    from ..checkpoint import folders
+    from ..checkpoint import folders, latest
     from ..config import Recipe
 
     held = bool(folders(folder))
@@ -62,7 +66,16 @@ def place(recipe: "Recipe", folder: Path, resume: bool | None) -> tuple[Path, "R
     if resume is False:
         folder = next(other for other in others(folder) if not other.exists())
     recipe = recipe.model_copy(update={"name": folder.name})
-    return folder, recipe.goes_on(Recipe.load(folder)) if held and resume is not False else recipe
+    if not held or resume is False:
+        return folder, recipe
+    meta = latest(folder).meta
+    if "recipe" not in meta:
+        raise PellucidError(f"{folder} was not trained from a recipe; take another --name, or --fresh.")
+    recipe = recipe.goes_on(Recipe.parse(meta["recipe"]))  # as it was trained, whatever recipe.toml says since
+    if (recipe.train.steps or 0) < meta["step"]:
+        done = f"{folder} has {meta['step']} steps behind it, {recipe.train.steps} are asked for"
+        raise PellucidError(f"{done}; ask for more, or take --fresh.")
+    return folder, recipe
 
 
 def others(folder: Path) -> Iterator[Path]:
@@ -81,16 +94,18 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, floa
     with progress("reading") as show:
         data = recipe.read(lambda done, total: show(done, total, ""))
     if data.skipped:
-        tell(f"left out {len(data.skipped)} of the pictures; the first, {data.skipped[0].name}, {data.skipped[0].reason}")
+        tell(
+            f"left out {len(data.skipped)} of the pictures; the first, {data.skipped[0].name}, {data.skipped[0].reason}"
+        )
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
     model = recipe.build(data).to(device(on))
     plan = recipe.plan(model, data)
     recipe = recipe.for_steps(plan.steps)
-    with whole(folder / "recipe.toml") as file:
-        file.write_text(recipe.toml(), "utf-8")
     learner = Learner(model, data, plan, recipe.aim())
     meta = {"recipe": recipe.model_dump()}
     run = Run(folder, meta, recipe.train.save_every, recipe.train.sample_every, draw=sketch(recipe, data, folder))
+    with whole(folder / "recipe.toml") as file:  # now that nothing is left to refuse
+        file.write_text(recipe.toml(), "utf-8")
     last: dict[str, float] = {"steps": plan.steps}
     try:
         with progress("training") as show:
@@ -111,13 +126,15 @@ def words(report: "Progress") -> str:
     return f"loss {report.loss:.4f}, {report.rate:.0f} samples/s, {minutes}:{seconds:02d} left"
 
 
-def sketch(recipe: "Recipe", data: "Dataset", folder: Path) -> "Callable[[Denoiser, Path], None]":
-    """How the run's samples are drawn as training goes on: always from the same noise."""
-    from ..drawing import Drawing, usual
+def sketch(recipe: "Recipe", data: "Dataset", folder: Path) -> "Callable[[Denoiser, Path], None] | None":
+    """How the run's samples are drawn as training goes on: always from the same noise. None: they cannot be shown."""
+    from ..drawing import Drawing, is_shown, usual
 
     labels = tuple(range(len(data.classes)))
     settings = recipe.sample.model_dump() | {"run": str(folder), "labels": labels, "n": usual(data.shape, labels)}
     drawing = Drawing.parse(settings)
+    if not is_shown(data.shape):
+        return None
 
     def draw(model: "Denoiser", path: Path) -> None:
         drawing.write(drawing.draw(model), path)

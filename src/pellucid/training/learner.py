@@ -3,12 +3,13 @@
 The learning rate is a function of the step:  lr(n) = lr min(1, (n + 1)/warmup) decay(n/steps).
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -132,11 +133,26 @@ class Learner:
         }
 
     def restore(self, found: Checkpoint) -> None:
-        """Take the state of a checkpoint."""
-        self.model.load_state_dict(found.tensors["model"])
-        self.step = int(found.meta["step"])
-        self.ema.load_state_dict(found.tensors["ema"], self.step)
-        restore_optimizer(self.optimizer, found.tensors["optim"])
+        """Take the state of a checkpoint; that of another model or seed is refused."""
+        try:
+            self._is_mine(found.meta)
+            self.model.load_state_dict(found.tensors["model"])
+            self.step = int(found.meta["step"])
+            self.ema.load_state_dict(found.tensors["ema"], self.step)
+            restore_optimizer(self.optimizer, found.tensors["optim"])
+        except PellucidError:
+            raise
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".:")
+            raise PellucidError(f"the checkpoint cannot be gone on from ({why}); take another run folder.") from None
+
+    def _is_mine(self, meta: dict[str, Any]) -> None:
+        mine = json.loads(json.dumps({**self.model.config(), "seed": self.plan.seed}))
+        theirs = {"seed": self.plan.seed, **meta["config"]} | ({"seed": meta["seed"]} if "seed" in meta else {})
+        for key in mine.keys() - {"data_std"}:  # measured: its last digits are the machine's
+            if mine[key] != theirs[key]:
+                difference = f"{key} = {theirs[key]!r}, not {mine[key]!r}"
+                raise PellucidError(f"the checkpoint has {difference}; take another run folder.")
 
 
 def order(seed: int, n: int, index: Tensor) -> Tensor:
