@@ -137,3 +137,24 @@ def test_optimizer_state_survives_as_tensors() -> None:
             optimizer.step()
         models.append(model)
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": 3},
+        {"step": "abc"},
+        {"classes": 3},
+        {"files": []},
+        {"config": {"shape": [-1], "conditioner": {}}},
+        {"config": {"shape": [2], "conditioner": {"name": "none"}, "net": {"name": "mlp"}, "path": [[]]}},
+    ],
+)
+def test_a_hostile_manifest_is_a_sentence(run: Path, change: dict[str, object]) -> None:
+    manifest = checkpoint.folders(run)[0] / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))
+    with pytest.raises(PellucidError, match="damaged|does not hold the model"):
+        checkpoint.load(manifest.parent)
+    manifest.write_text("[" * 100_000)
+    with pytest.raises(PellucidError, match="damaged"):
+        checkpoint.open_(manifest.parent)

@@ -155,6 +155,13 @@ def test_lists(pellucid: Command) -> None:
         ("sample {run} --out x.jpg", "expected a .png, an .npz or a folder"),
         ("sample {run} --out {run}/recipe.toml/x.png", "cannot write"),
         ("sample {run} --device gpu", "no device 'gpu'"),
+        ("sample {run} --device meta", "no device 'meta'"),
+        ("sample {run} --seed 9223372036854775808", "seed is 9223372036854775808; expected"),
+        ("sample {run} --first 9223372036854775807", "first is"),
+        ("sample {run} --steps 1000000000", "steps is 1000000000; expected"),
+        ("sample {run} -n 10000000000000", "n is 10000000000000; expected"),
+        ("sample {run} --label=", "expected 0 to 9"),
+        ("sample {run} --out=", "expected a .png, an .npz or a folder"),
         ("sample {toy} --label 1", "has no classes"),
         ("sample {toy} --out folder", "are no pictures"),
         ("sample nowhere", "there is no run at nowhere"),
@@ -269,3 +276,25 @@ def test_a_hostile_picture_is_refused(pellucid: Command, text: str) -> None:
     Image.new("L", (8, 8)).save("a.png", pnginfo=words)
     answer = pellucid("sample", "--like", "a.png")
     assert answer.code == 2 and answer.err.count("\n") == 1, answer
+
+
+def test_a_capital_suffix_is_a_suffix(runs: Path, pellucid: Command) -> None:
+    assert pellucid("sample", runs / "digits", "-n", 2, "--rescale", 0.5, "-o", "X.PNG").code == 0
+    assert pixels(Path("X.PNG")).ndim == 2
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RecursionError("deep"), OverflowError("big"), OSError(36, "long", "x")]
+)
+def test_too_much_is_one_sentence(pellucid: Command, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pellucid.cli.app", fail)
+    answer = pellucid("list")
+    assert answer.code == 2 and answer.err.startswith("pellucid: ") and answer.err.count("\n") == 1
+
+
+def test_one_sample_is_explained(pellucid: Command) -> None:
+    np.savez("x.npz", x=np.array([[1, -1]], np.float32))
+    assert pellucid("explain", "x.npz", "net=mlp", *SMALL).code == 0

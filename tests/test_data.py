@@ -463,3 +463,14 @@ def test_only_picture_files_are_converted(tmp_path: Path) -> None:
     assert "(3, 8, 8)" in refusal("digits", channels=3)
     assert "(1, 16, 16)" in refusal("digits", size=16)
     assert load("digits", size=8, channels=1).shape == (1, 8, 8)
+
+
+def test_strange_tables_and_labels_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a/1.png", solid(RED))
+    (tmp_path / "a/metadata.csv").write_text("file_name,label\n/etc/passwd,x\n1.png,y\n")
+    assert len(load(tmp_path / "a").train.x) == 1
+    (tmp_path / "a/metadata.csv").unlink()
+    (tmp_path / "a/metadata.jsonl").write_text("[" * 100_000)
+    assert "cannot be read" in refusal(tmp_path / "a")
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 2), np.float32), y=np.array([0, 10**8]))
+    assert "goes up to 100000000 for 2 samples" in refusal(tmp_path / "x.npz")

@@ -27,6 +27,7 @@ from .errors import PellucidError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+LONGEST = 1 << 24  # side of a sample
 
 
 class Checkpoint(NamedTuple):
@@ -83,6 +84,7 @@ def open_(folder: Path) -> Checkpoint:
         if meta["format"] != FORMAT:
             newer = f"{folder} has checkpoint format {meta['format']}, this pellucid reads {FORMAT}; update pellucid."
             raise PellucidError(newer)
+        _check(meta)
         tensors = {}
         for name, digest in meta["files"].items():
             data = (folder / Path(name).name).read_bytes()
@@ -91,10 +93,25 @@ def open_(folder: Path) -> Checkpoint:
             tensors[Path(name).stem] = decode(data)
     except PellucidError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise PellucidError(f"the checkpoint {folder} is damaged ({why}); use another checkpoint of the run.") from None
     return Checkpoint(tensors, meta)
+
+
+def _check(meta: dict[str, Any]) -> None:
+    """What the rest of pellucid reads in a manifest is of the kind that it expects."""
+    config = meta["config"]
+    kinds: list[tuple[Any, type]] = [
+        (meta["files"], dict),
+        (meta.get("classes", []), list),
+        (meta.get("recipe", {}), dict),
+    ]
+    kinds += [(meta["step"], int), (config["shape"], list), (config["conditioner"], dict)]
+    if not all(isinstance(value, kind) for value, kind in kinds):
+        raise TypeError("the manifest holds a value of the wrong kind")
+    if not all(isinstance(side, int) and 0 < side <= LONGEST for side in config["shape"]):
+        raise ValueError(f"the shape is {config['shape']}")
 
 
 def folders(run: Path) -> list[Path]:
@@ -128,8 +145,8 @@ def build(found: Checkpoint, group: str = "ema") -> Denoiser:
     try:
         model = Denoiser.from_config(found.meta["config"])
         model.load_state_dict(found.tensors[group])
-    except (KeyError, TypeError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError) as error:
+        why = str(error).partition("\n")[0].rstrip(".")
         raise PellucidError(f"the checkpoint does not hold the model it describes ({why}); train again.") from None
     return model.eval().requires_grad_(False)
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from . import grids, paths, predictions, samplers
 from .checkpoint import folders
@@ -22,7 +22,7 @@ from .objective import Objective
 from .objective import times as times_registry
 from .objective import weights as weight_registry
 from .registry import Registry
-from .settings import Natural, Part, Section, Share, is_section
+from .settings import Calls, Count, Natural, Part, Section, Share, is_section
 from .training import Plan
 from .training.run import sized
 
@@ -41,7 +41,7 @@ class Data(Section):
     """Which data: a toy, "digits", a folder of pictures, a .parquet or .npz file, "hub:NAME"."""
 
     source: Annotated[str, Field(min_length=1)]
-    size: PositiveInt | None = None  # side of the pictures; as they are
+    size: Count | None = None  # side of the pictures; as they are
     channels: Literal[1, 3] | None = None  # grey or colour; as they are
 
 
@@ -68,13 +68,13 @@ class Optim(Section):
 class Train(Section):
     """How long, on what batches, from which seed, and what is written on the way."""
 
-    steps: PositiveInt | None = None
+    steps: Count | None = None
     minutes: PositiveFloat | None = None  # or instead: as many steps as fit
-    batch: PositiveInt = 128
+    batch: Count = 128
     seed: Natural = 0
-    save_every: PositiveInt = 1000  # steps
-    sample_every: PositiveInt = 1000  # steps
-    threads: PositiveInt | None = None  # as many as torch takes
+    save_every: Count = 1000  # steps
+    sample_every: Count = 1000  # steps
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = None  # as many as torch takes
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -88,7 +88,7 @@ class Sample(Section):
     """How samples are drawn where nothing else is asked for."""
 
     sampler: Part = "dpmpp-2m"
-    steps: PositiveInt = 20
+    steps: Calls = 20
     grid: Part = "karras"
     guidance: float = 1.0
 

@@ -7,11 +7,11 @@ chunk `pellucid`, as JSON; its chunk `parameters` says the same in the words tha
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from . import __version__, checkpoint, grids, pictures, samplers, sampling
@@ -20,7 +20,7 @@ from .data import decode
 from .errors import PellucidError
 from .files import check_writable, whole, whole_folder
 from .guidance import CFG
-from .settings import Natural, Part, Section, Share
+from .settings import Calls, Count, Natural, Part, Section, Share
 from .types import Model
 
 
@@ -29,7 +29,7 @@ class Drawing(Section):
 
     run: str
     weights: str | None = None  # the first digits of their hash; None: the run's newest
-    n: PositiveInt = 64
+    n: Annotated[int, Field(gt=0, le=10_000_000)] = 64
     first: Natural = 0
     seed: Natural = 0
     labels: tuple[Natural, ...] = ()  # sample i has labels[i % len(labels)]; without any, none has a condition
@@ -37,9 +37,9 @@ class Drawing(Section):
     interval: tuple[Share, Share] = (0.0, 1.0)
     rescale: Share = 0.0
     sampler: Part = "dpmpp-2m"
-    steps: PositiveInt = 20
+    steps: Calls = 20
     grid: Part = "karras"
-    batch: PositiveInt = 64
+    batch: Count = 64
     exact: bool = False
     only: Natural | None = None  # of the n, the one in this file
 
@@ -57,6 +57,8 @@ class Drawing(Section):
         grids.registry.make(self.grid)
         if self.only is not None and self.only >= self.n:
             raise PellucidError(f"only is {self.only}; expected a number below n = {self.n}.")
+        if self.first + self.n > 2**63:
+            raise PellucidError(f"first is {self.first}; expected one with {self.n} numbers left below 2**63.")
         return self
 
     @property

@@ -14,7 +14,9 @@ from .errors import PellucidError, unknown
 
 Part = str | dict[str, Any]
 Share = Annotated[float, Field(ge=0, le=1)]
-Natural = Annotated[int, Field(ge=0)]
+Natural = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+Calls = Annotated[int, Field(gt=0, le=100_000)]  # steps of a sampler
 
 
 class Section(BaseModel):

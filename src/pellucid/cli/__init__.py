@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so that `pellucid --help` answe
 sentence and exit code 2; a figure that misses its bar is exit code 1; never a traceback for either.
 """
 
+import errno
 import os
 import sys
 import warnings
@@ -37,8 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _refuse(str(error), 2)
     except typer.TyperException as error:
         code = _refuse(_misuse(error, given), 2)
+    except (MemoryError, RecursionError, OverflowError) as error:
+        code = _refuse(f"too much was asked for ({str(error) or type(error).__name__}); ask for less.", 2)
+    except RuntimeError as error:
+        if "alloc" not in str(error) and "out of memory" not in str(error):
+            raise  # not a user's mistake but ours
+        code = _refuse("there is not memory enough for this; ask for less, such as a smaller --batch.", 2)
     except OSError as error:  # the disk is full, or a file went away under us
-        code = _refuse(f"{error.strerror or error}: {error.filename or 'while writing'}.", 74)
+        mistaken = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
+        code = _refuse(f"{error.strerror or error}: {error.filename or 'while writing'}.", 2 if mistaken else 74)
     sys.exit(code or 0)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Show = Callable[[int, int, str], None]
 """show(done, total, words)"""
+DEVICES = "cpu", "cuda", "mps", "xpu"
 QUIET = 5.0  # seconds between two lines where there is no terminal
 
 
@@ -54,6 +55,8 @@ def device(name: str | None) -> "torch.device":
 
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if name.partition(":")[0] not in DEVICES:
+            raise NotImplementedError
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError):
         raise PellucidError(f"there is no device {name!r} here; expected cpu, cuda or cuda:1.") from None

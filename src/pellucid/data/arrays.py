@@ -16,6 +16,7 @@ from ..errors import PellucidError
 from .dataset import Dataset, Options, Split, hold_out
 
 SAMPLES = ("x", "images", "arr_0", "x_train")
+CLASSES = 100_000  # more have to be fewer than the samples: each is a row of an embedding
 LABELS = ("y", "labels", "label", "arr_1", "y_train")
 
 
@@ -85,4 +86,6 @@ def _labels(path: Path, name: str, y: np.ndarray, n: int) -> Tensor:
     if y.shape != (n,) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
         got = f"{y.dtype} {list(y.shape)}"
         raise PellucidError(f"{name} in {path} is {got}; expected {n} labels, integers from 0.")
+    if y.max() >= max(n, CLASSES):
+        raise PellucidError(f"{name} in {path} goes up to {y.max()} for {n} samples; number the classes from 0.")
     return torch.from_numpy(y.astype(np.int64))

@@ -36,7 +36,7 @@ def _rows(root: Path, top: Path) -> list[Row]:
     table = next((root / name for name in TABLES if (root / name).is_file()), None)
     said: Said = _said_by(table) if table else {f: (f.parts[0] if len(f.parts) > 1 else None, None) for f in files}
     names = [*said, *(f for f in files if f not in said)]
-    return [Row(str((root / f).relative_to(top)), _source(root, f, said), *said.get(f, (None, None))) for f in names]
+    return [Row(str(root.relative_to(top) / f), _source(root, f, said), *said.get(f, (None, None))) for f in names]
 
 
 def _source(root: Path, file: Path, said: Said) -> Path | Unreadable:
@@ -51,7 +51,7 @@ def _said_by(table: Path) -> Said:
     try:
         text = table.read_text(encoding="utf-8-sig")
         lines = list(csv.DictReader(io.StringIO(text, newline="")) if table.suffix == ".csv" else _json_lines(text))
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, OSError) as error:
+    except (csv.Error, ValueError, RecursionError, OSError) as error:
         raise PellucidError(f"{table} cannot be read ({error}); expected {table.suffix[1:]} in UTF-8.") from None
     if not all(isinstance(line, dict) and isinstance(line.get("file_name"), str) for line in lines):
         raise PellucidError(

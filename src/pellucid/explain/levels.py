@@ -83,7 +83,7 @@ def tell(subject: Subject) -> Chapter:
     if subject.exact:
         lines += [line(subject, "exact", subject.exact, split, lams) for split in splits]
     wiener = None
-    if subject.dims <= WIDEST:
+    if subject.dims <= WIDEST and len(subject.data.train.x) > 1:  # one sample has no covariance
         x, cond = subject.draw_batch(5000)
         wiener = linear(x.flatten(1), lams, cond.get("label"))
     shown = [_picture(subject, lams, lines, wiener)] if lines or wiener is not None else []
