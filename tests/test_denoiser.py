@@ -114,6 +114,7 @@ def test_repath_says_the_same_of_the_same_point() -> None:
     moved = paths.Flow().time(path.lam(t))
     d, own = Repath(model, path)(path.mix(x0, eps, t), t), model(paths.Flow().mix(x0, eps, moved), moved)
     torch.testing.assert_close(torch.stack(d[:2]), torch.stack(own[:2]), rtol=1e-10, atol=1e-10)
+    assert Repath(model, "flow").path == paths.Flow()
     assert Repath(model, path).path is path and Repath(model, path).shape == (2,)
 
 
@@ -121,6 +122,8 @@ def test_repath_says_the_same_of_the_same_point() -> None:
     "options, sentence",
     [
         ({"data_std": 0.0}, "data_std is 0.0; expected a positive number"),
+        ({"data_std": float("inf")}, "data_std is inf; expected a positive number"),
+        ({"path": 3}, "path is 3; expected a name or a table"),
         ({"clock": "tim"}, "unknown clock 'tim'; did you mean 'time'"),
         ({"path": "cosin"}, "did you mean 'cosine'"),
         ({"prediction": "velosity"}, "did you mean 'velocity'"),

@@ -103,6 +103,24 @@ def test_a_grid_whose_times_would_repeat_is_refused() -> None:
         Stuck()(paths.VP(), 2)
 
 
+@pytest.mark.parametrize("time", [1.5, -0.5, float("nan")])
+def test_a_grid_that_leaves_the_times_is_refused(time: float) -> None:
+    class Stray(grids.Grid):
+        def times(self, path: paths.Path, steps: int) -> torch.Tensor:
+            return torch.full((steps,), time, dtype=torch.float64)
+
+    with pytest.raises(PellucidError, match="leave the times from 0 to 1"):
+        Stray()(paths.VP(), 1)
+
+
+def test_limits_are_given_the_right_way_round() -> None:
+    for make in (grids.Karras, grids.Lam):
+        with pytest.raises(PellucidError, match="expected the first to be the smaller one"):
+            make(sigma_min=2.0, sigma_max=1.0)
+    with pytest.raises(PellucidError, match="offset is -1; expected"):
+        grids.Leading(offset=-1)
+
+
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_a_restart_walks_its_interval_again(path: paths.Path) -> None:
     base, times = grids.Karras()(path, 40), grids.Restart(repeats=2)(path, 40)

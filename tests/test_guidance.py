@@ -136,3 +136,15 @@ def test_a_rescale_beyond_its_share_is_refused(rescale: float) -> None:
 def test_at_the_data_a_rescaled_pair_is_finite() -> None:
     d = CFG(3.0, rescale=1.0)(ORACLE)(X[:1], times(0.0), {"label": LABEL[:1]})
     assert torch.stack(d[:2]).isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 1e300, "a", None])
+def test_a_scale_that_no_model_survives_is_refused(scale: float) -> None:
+    with pytest.raises(PellucidError, match="expected a number from -1000 to 1000"):
+        CFG(scale)
+
+
+def test_a_sample_of_one_number_has_no_deviation_to_rescale() -> None:
+    line = GaussianMixture(torch.ones(2), times(-1.0, 1.0)[:, None], torch.tensor(0.1), torch.arange(2)).at(PATH)
+    guided, rescaled = (ask(CFG(3.0, rescale=phi)(line), X[:, :1]) for phi in (0.0, 0.7))
+    close(rescaled.x0, guided.x0)

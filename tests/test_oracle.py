@@ -162,3 +162,17 @@ def test_covariances_may_be_short() -> None:
 def test_a_mixture_that_cannot_be_is_refused(weights: tuple[float, ...], covariance: float) -> None:
     with pytest.raises(PellucidError, match="mixture"):
         GaussianMixture(torch.tensor(weights), torch.zeros(2, 3), torch.tensor(covariance))
+
+
+@pytest.mark.parametrize("covariance", [[[1.0, float("nan")], [float("nan"), 1.0]], [[1.0, 0.5], [0.0, 1.0]]])
+def test_a_covariance_is_finite_and_symmetric(covariance: list[list[float]]) -> None:
+    with pytest.raises(PellucidError, match="finite|symmetric"):
+        GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.tensor(covariance))
+
+
+@pytest.mark.parametrize("data", [PLANE, Empirical(torch.eye(2), torch.tensor([0, 1]))], ids=["mixture", "points"])
+def test_a_class_without_data_is_refused_unless_it_is_dropped(data: GaussianMixture | Empirical) -> None:
+    model, x, cond = data.at(paths.Flow()), torch.ones(1, 2), {"label": torch.tensor([7])}
+    with pytest.raises(PellucidError, match="label 7 has no data; take one of"):
+        model(x, times(0.5), cond)
+    close(model(x, times(0.5), {**cond, "drop": torch.tensor([True])}).x0, model(x, times(0.5)).x0)

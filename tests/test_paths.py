@@ -196,6 +196,12 @@ def test_carry_stops_at_the_last_time(path: paths.Path) -> None:
         lambda: paths.Table((0.1, 0.0)),
         lambda: paths.Table((0.1, 1.5)),
         lambda: paths.Shifted(paths.Flow(), shift=0.0),
+        lambda: paths.VE(sigma_min=2.0, sigma_max=1.0),
+        lambda: paths.ScaledLinear(beta_min=12.0, beta_max=12.0),
+        lambda: paths.Sigmoid(start=3.0, end=-3.0),
+        lambda: paths.Sigmoid(end=1e6),
+        lambda: paths.LinearTable(steps=0),
+        lambda: paths.CosineTable(cap=2.0),
     ],
 )
 def test_a_path_that_cannot_be_is_refused(make) -> None:

@@ -1,7 +1,8 @@
 """A part is its name and its options: made, described, made again; a mistake in either is one sentence."""
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
 import pytest
@@ -63,6 +64,39 @@ def test_a_misspelt_name_is_told_the_right_one(family: str) -> None:
         registry.make(name + "q")
     with pytest.raises(PellucidError, match=f"unknown {family} '§'; expected one of: .*{name}"):
         registry.make("§")
+
+
+MAY_BE_INFINITE = {("sampler", "runge-kutta", "high"), ("sampler", "extended-sde", "high")}
+NUMBERS = [
+    (family, name, field.name)
+    for family, registry in FAMILIES.items()
+    for name, cls in registry.classes.items()
+    if is_dataclass(cls)
+    for field in fields(cls)
+    if field.init and isinstance(field.default, float)
+]
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, -math.inf, math.inf, 10**400, "one"], ids=["nan", "-inf", "inf", "huge", "word"]
+)
+def test_no_option_is_out_of_all_bounds(value: Any) -> None:
+    """By name and by hand alike, an option that is a number is a finite one."""
+    for family, name, option in NUMBERS:
+        if value == math.inf and (family, name, option) in MAY_BE_INFINITE:
+            continue
+        registry = FAMILIES[family]
+        with pytest.raises(PellucidError, match=option):
+            registry.make({"name": name, **NEEDED.get(name, {}), option: value})
+        needed = {"base": paths.Cosine()} if name == "shifted" else NEEDED.get(name, {})
+        with pytest.raises(PellucidError, match=option):
+            registry.classes[name](**{**needed, option: value})
+
+
+@pytest.mark.parametrize("plain", [3, 2.5, None, True])
+def test_plain_data_is_no_part(plain: Any) -> None:
+    with pytest.raises(PellucidError, match="expected a name or a table"):
+        paths.registry.resolve(plain)
 
 
 @dataclass(frozen=True)

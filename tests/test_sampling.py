@@ -159,12 +159,24 @@ def test_eta_belongs_to_ancestral_samplers() -> None:
         ({"grid": "karas"}, "did you mean 'karras'"),
         ({"path": "cosin"}, "did you mean 'cosine'"),
         ({"cond": {"label": torch.tensor([1, 2])}}, "2 values, not 4; give one, or one for each"),
+        ({"cond": 3}, "cond is 3; expected values by name"),
+        ({"cond": {"label": 1.5}}, "'label' is 1.5; expected a whole number"),
+        ({"cond": {"label": "cat"}}, "'label' is 'cat'; expected a number"),
+        ({"cond": {"label": 9}}, "label 9 has no data; take one of"),
+        ({"path": 3}, "path is 3; expected a name or a table"),
+        ({"guidance": float("nan")}, "scale is nan; expected a number"),
     ],
 )
 def test_a_mistake_is_one_sentence(wrong: dict[str, object], sentence: str) -> None:
     with pytest.raises(PellucidError, match=sentence) as caught:
         sample(ORACLE, **{"n": 4, "steps": 3} | wrong)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5])
+def test_a_trajectory_of_no_samples_is_refused(n: int) -> None:
+    with pytest.raises(PellucidError, match=f"n is {n}; expected a whole number"):
+        trajectory(ORACLE, n)
 
 
 def test_the_noise_of_a_step_is_not_the_noise_of_the_start() -> None:

@@ -49,7 +49,7 @@ class Denoiser(nn.Module):
         clock: str = "time",
     ) -> None:
         super().__init__()
-        if not data_std > 0:
+        if not 0 < data_std < float("inf"):
             raise PellucidError(f"data_std is {data_std}; expected a positive number, the data's standard deviation.")
         if clock not in CLOCKS:
             raise unknown("clock", clock, CLOCKS)
@@ -124,9 +124,9 @@ def seeded(seed: int) -> Iterator[None]:
 class Repath(Wrapper):
     """`model`, trained on its own path, as a model of another: x is rescaled and t renamed (identity 6)."""
 
-    def __init__(self, model: Model, path: Path) -> None:
+    def __init__(self, model: Model, path: Path | str) -> None:
         super().__init__(model)
-        self._path = path
+        self._path = paths.registry.resolve(path)
 
     @property
     def path(self) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .errors import PellucidError
 from .paths import Path
-from .registry import Registry
+from .registry import Count, Positive, Registry
 from .types import Times
 
 registry: "Registry[Grid]" = Registry("grid")
@@ -30,6 +30,8 @@ class Grid(ABC):
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
             raise PellucidError(f"steps is {steps!r}; expected a whole number, 1 or more.")
         times = torch.cat([self.times(path, steps), torch.zeros(1, dtype=torch.float64)])
+        if not bool((times.isfinite() & (times >= 0) & (times <= 1)).all()):
+            raise PellucidError(f"{steps} steps of this grid leave the times from 0 to 1; change its options.")
         if not self.rises and not bool((times.diff() < 0).all()):
             raise PellucidError(f"{steps} steps do not fit this grid: its times would repeat; take fewer steps.")
         return times
@@ -46,6 +48,11 @@ class Uniform(Grid):
 
     def times(self, path: Path, steps: int) -> Times:
         return torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
+
+
+def _falling(low: float, high: float) -> None:
+    if not low < high:
+        raise PellucidError(f"sigma_min is {low} and sigma_max {high}; expected the first to be the smaller one.")
 
 
 def _between(path: Path, low: float, high: float) -> tuple[Tensor, Tensor]:
@@ -68,9 +75,12 @@ class Karras(Grid):
     hi is the path's own largest sigma/alpha, or `sigma_max` where that is larger or infinite.
     """
 
-    rho: float = 7.0
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    rho: Positive = 7.0
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+
+    def __post_init__(self) -> None:
+        _falling(self.sigma_min, self.sigma_max)
 
     def times(self, path: Path, steps: int) -> Times:
         low, high = (sigma ** (1 / self.rho) for sigma in _between(path, self.sigma_min, self.sigma_max))
@@ -83,8 +93,11 @@ class Karras(Grid):
 class Lam(Grid):
     """Equal steps in lam = log(alpha/sigma), then 0 (Lu et al. 2022, section 3.4)."""
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+
+    def __post_init__(self) -> None:
+        _falling(self.sigma_min, self.sigma_max)
 
     def times(self, path: Path, steps: int) -> Times:
         low, high = (sigma.log() for sigma in _between(path, self.sigma_min, self.sigma_max))
@@ -104,14 +117,14 @@ class Restart(Grid):
     base: Grid = Karras()
     low: float = 0.06
     high: float = 0.3
-    repeats: int = 2
+    repeats: Count = 2
     rises: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.high or self.repeats < 1 or self.base.rises:
+        if not 0 < self.low < self.high or self.base.rises:
             raise PellucidError(
-                f"low is {self.low}, high {self.high}, repeats {self.repeats}, base {type(self.base).__name__}; "
-                "expected 0 < low < high, 1 repeat or more, and a base that falls."
+                f"low is {self.low}, high {self.high}, base {type(self.base).__name__}; "
+                "expected 0 < low < high, and a base that falls."
             )
 
     def times(self, path: Path, steps: int) -> Times:
@@ -143,7 +156,7 @@ class _Indices(Grid):
 class Linspace(_Indices):
     """diffusers' timestep_spacing="linspace": both ends included."""
 
-    n: int = 1000
+    n: Count = 1000
 
     def indices(self, steps: int) -> Tensor:
         stride = (self.n - 1) / max(steps - 1, 1)  # as numpy has it, so that halves round as they do there
@@ -155,8 +168,12 @@ class Linspace(_Indices):
 class Leading(_Indices):
     """diffusers' timestep_spacing="leading": i (n // N) + offset. It does not start at the noisy end."""
 
-    n: int = 1000
+    n: Count = 1000
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.offset <= self.n:
+            raise PellucidError(f"offset is {self.offset}; expected a number of indices, from 0 to {self.n}.")
 
     def indices(self, steps: int) -> Tensor:
         return (torch.arange(steps, dtype=torch.float64) * (self.n // steps)).flip(0) + self.offset
@@ -167,7 +184,7 @@ class Leading(_Indices):
 class Trailing(_Indices):
     """diffusers' timestep_spacing="trailing": n - i n/N, rounded, starting at the noisy end."""
 
-    n: int = 1000
+    n: Count = 1000
 
     def indices(self, steps: int) -> Tensor:
         stride = (self.n - self.n / steps) - self.n  # the step that numpy's arange takes, rounding and all

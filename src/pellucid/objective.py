@@ -22,7 +22,7 @@ from .errors import PellucidError
 from .noise import DROP, TIMES, TRAIN, normal, uniform
 from .paths import Path, slope
 from .predictions import Prediction
-from .registry import Registry
+from .registry import Count, Positive, Registry
 from .types import Batch, Cond, Times, along
 
 times: "Registry[TimeSampler]" = Registry("times")
@@ -64,7 +64,7 @@ class Uniform(TimeSampler):
 class Stratified(Uniform):
     """Uniform, one draw in each of `strata` equal parts for every `strata` samples in a row (Kingma et al. 2021)."""
 
-    strata: int = 64
+    strata: Count = 64
 
     def numbers(self, seed: int, index: Tensor) -> Tensor:
         return (index % self.strata + uniform(seed, index, stream=TIMES)) / self.strata
@@ -76,7 +76,7 @@ class LogitNormal(TimeSampler):
     """logit(t) ~ N(mean, std^2) (Esser et al. 2024, eq. 19)."""
 
     mean: float = 0.0
-    std: float = 1.0
+    std: Positive = 1.0
 
     def times(self, u: Tensor, path: Path) -> Times:
         return torch.sigmoid(self.mean + self.std * torch.special.ndtri(u))
@@ -91,7 +91,7 @@ class LogNormalSigma(TimeSampler):
     """log(sigma/alpha) ~ N(mean, std^2), no noisier than the path's end (Karras et al. 2022, table 1)."""
 
     mean: float = -1.2
-    std: float = 1.2
+    std: Positive = 1.2
 
     def times(self, u: Tensor, path: Path) -> Times:
         return path.time(-self.mean - self.std * torch.special.ndtri(u)).clamp(max=1)
@@ -143,7 +143,7 @@ class Simple(Weight):
 class MinSNR(Weight):
     """w = min(SNR, gamma) (Hang et al. 2023, eq. 10)."""
 
-    gamma: float = 5.0
+    gamma: Positive = 5.0
 
     def x0(self, path: Path, t: Times, prediction: Prediction) -> Times:
         return snr(path, t).clamp(max=self.gamma)
@@ -154,7 +154,7 @@ class MinSNR(Weight):
 class EDM(Weight):
     """w = SNR + 1/sd^2, which is (sigma^2 + sd^2)/(sigma sd)^2 where alpha = 1 (Karras et al. 2022, table 1)."""
 
-    sd: float = 0.5
+    sd: Positive = 0.5
 
     def x0(self, path: Path, t: Times, prediction: Prediction) -> Times:
         return snr(path, t) + self.sd**-2
@@ -202,6 +202,8 @@ class Objective:
     def __post_init__(self) -> None:
         if not 0 <= self.drop <= 1:
             raise PellucidError(f"drop is {self.drop}; expected the share of conditions to withhold, from 0 to 1.")
+        if not 0 <= self.span[0] < self.span[1] <= 1:
+            raise PellucidError(f"span is {self.span}; expected two rising quantiles, from 0 to 1.")
 
     def draw(self, path: Path, seed: int, index: Tensor) -> Times:
         """The times at which samples number `index` [b] are learnt."""

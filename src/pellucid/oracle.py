@@ -36,6 +36,10 @@ class GaussianMixture:
         covariances = torch.as_tensor(self.covariances).double()
         if covariances.dim() == 0:
             covariances = covariances * torch.eye(d, dtype=torch.float64)
+        if not all(bool(v.isfinite().all()) for v in (weights, means, covariances)):
+            raise PellucidError("a mixture has numbers that are not finite; expected finite ones.")
+        if not torch.allclose(covariances, covariances.mT):
+            raise PellucidError("a mixture's covariances are not symmetric; expected each to equal its transpose.")
         variances, axes = torch.linalg.eigh(covariances.expand(k, d, d))
         if len(weights) != k or not bool((weights > 0).all()) or not bool((variances > -1e-12).all()):
             raise PellucidError("a mixture's weights or covariances are not positive, or not one for each mean.")
@@ -169,4 +173,9 @@ def _allowed(labels: Tensor | None, cond: Cond | None) -> Tensor | None:
     if labels is None or not cond or "label" not in cond:
         return None
     own = cond["label"][:, None] == labels
+    absent = ~own.any(1) & ~cond.get("drop", torch.zeros(len(own), dtype=torch.bool))
+    if absent.any():
+        raise PellucidError(
+            f"label {cond['label'][absent][0].item()} has no data; take one of {labels.unique().tolist()}."
+        )
     return own | cond["drop"][:, None] if "drop" in cond else own

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .errors import PellucidError
-from .registry import Registry
+from .registry import Count, Positive, Registry, Share
 from .types import Batch, Times, along
 
 registry: "Registry[Path]" = Registry("path")
@@ -72,6 +72,11 @@ def slope(f: Callable[[Times], Times], t: Times) -> Times:
     return rate
 
 
+def _rising(names: str, low: float, high: float) -> None:
+    if not low < high:
+        raise PellucidError(f"{names} are {low} and {high}; expected the first to be the smaller one.")
+
+
 class VariancePreserving(Path):
     """alpha^2 + sigma^2 = 1, given by B(t), the integral of beta, and its inverse."""
 
@@ -113,8 +118,8 @@ class _Linear:
 class VP(_Linear, VariancePreserving):
     """beta(t) linear in t (Ho et al. 2020; Song et al. 2021, eq. 32). beta_min, beta_max: N times DDPM's betas."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    beta_min: Positive = 0.1
+    beta_max: Positive = 20.0
 
 
 @registry.register("scaled-linear", "vp-scaled-linear", "stable-diffusion")
@@ -122,8 +127,11 @@ class VP(_Linear, VariancePreserving):
 class ScaledLinear(VariancePreserving):
     """sqrt(beta(t)) linear in t (Stable Diffusion; Rombach et al. 2022)."""
 
-    beta_min: float = 0.85
-    beta_max: float = 12.0
+    beta_min: Positive = 0.85
+    beta_max: Positive = 12.0
+
+    def __post_init__(self) -> None:
+        _rising("beta_min and beta_max", self.beta_min, self.beta_max)
 
     @property
     def _roots(self) -> tuple[float, float]:
@@ -143,8 +151,8 @@ class ScaledLinear(VariancePreserving):
 class SubVP(_Linear, Path):
     """alpha = exp(-B/2), sigma = 1 - exp(-B), at most VP's (Song et al. 2021, eq. 29); lam = -log(2 sinh(B/2))."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    beta_min: Positive = 0.1
+    beta_max: Positive = 20.0
 
     def alpha(self, t: Times) -> Times:
         return torch.exp(-self.integral(t) / 2)
@@ -161,7 +169,7 @@ class SubVP(_Linear, Path):
 class Cosine(Path):
     """alpha = cos(u)/cos(u0), u = (t + s)/(1 + s) pi/2, u0 = u(0) (Nichol & Dhariwal 2021, eq. 17); alpha(1) = 0."""
 
-    s: float = 0.008
+    s: Positive = 0.008
 
     @property
     def _u0(self) -> float:
@@ -195,7 +203,12 @@ class Sigmoid(Path):
 
     start: float = -3.0
     end: float = 3.0
-    tau: float = 1.0
+    tau: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        _rising("start and end", self.start, self.end)
+        if not max(abs(self.start), abs(self.end)) <= 300 * self.tau:
+            raise PellucidError(f"start is {self.start} and end {self.end}; expected at most 300 tau from 0.")
 
     def _gap(self, low: Tensor, rise: Tensor) -> Tensor:
         # S(low + rise) - S(low) without cancellation
@@ -227,8 +240,11 @@ class Sigmoid(Path):
 class VE(Path):
     """alpha = 1, sigma^2 = sigma_min^2 ((sigma_max/sigma_min)^(2t) - 1): the kernel of Song et al. 2021, eq. 29."""
 
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
+    sigma_min: Positive = 0.01
+    sigma_max: Positive = 50.0
+
+    def __post_init__(self) -> None:
+        _rising("sigma_min and sigma_max", self.sigma_min, self.sigma_max)
 
     @property
     def _growth(self) -> float:
@@ -252,8 +268,8 @@ class VE(Path):
 class EDM(Path):
     """alpha = 1, sigma = sigma_max t^rho: equal steps in t are Karras et al.'s (2022, eq. 5) with sigma_min = 0."""
 
-    sigma_max: float = 80.0
-    rho: float = 7.0
+    sigma_max: Positive = 80.0
+    rho: Positive = 7.0
 
     def alpha(self, t: Times) -> Times:
         return torch.ones_like(t)
@@ -332,10 +348,10 @@ class LinearTable(Table):
     """`steps` betas from `first` to `last` with beta^(1/power) equally spaced: DDPM's (Ho et al. 2020, section 4)."""
 
     betas: tuple[float, ...] = field(init=False, repr=False)
-    steps: int = 1000
-    first: float = 1e-4
-    last: float = 0.02
-    power: float = 1.0
+    steps: Count = 1000
+    first: Share = 1e-4
+    last: Share = 0.02
+    power: Positive = 1.0
 
     def __post_init__(self) -> None:
         roots = [beta ** (1 / self.power) for beta in (self.first, self.last)]
@@ -353,9 +369,9 @@ class CosineTable(Table):
     """The cosine schedule as improved DDPM runs it: `steps` betas, none above `cap` (Nichol & Dhariwal 2021)."""
 
     betas: tuple[float, ...] = field(init=False, repr=False)
-    steps: int = 1000
-    cap: float = 0.999
-    s: float = 0.008
+    steps: Count = 1000
+    cap: Share = 0.999
+    s: Positive = 0.008
 
     def __post_init__(self) -> None:
         u = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
@@ -375,11 +391,7 @@ class Shifted(Path):
     """
 
     base: Path
-    shift: float = 3.0
-
-    def __post_init__(self) -> None:
-        if not self.shift > 0:
-            raise PellucidError(f"shift is {self.shift}; expected a positive number: above 1 adds noise.")
+    shift: Positive = 3.0
 
     def _base_time(self, t: Times) -> Times:
         inner = (t > 0) & (t < 1)

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 
 from .paths import Path
-from .registry import Registry
+from .registry import Positive, Registry
 from .types import Batch, Denoised, Times, along
 
 registry: "Registry[Prediction]" = Registry("prediction")
@@ -95,7 +95,7 @@ class EDM(Prediction):
     Its target has unit variance at every t when the data has standard deviation sd, and det never vanishes.
     """
 
-    sd: float = 0.5
+    sd: Positive = 0.5
 
     def row(self, path: Path, t: Times) -> tuple[Times, Times]:
         alpha, sigma = path.alpha(t), path.sigma(t)

@@ -5,15 +5,31 @@ A part is written in a recipe as its name, or as a table of its name and options
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import wraps
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar, get_args
 
 from .errors import PellucidError, unknown
 
 T = TypeVar("T", bound=type)
 Part = TypeVar("Part")
+
+
+class Rule(NamedTuple):
+    """What an option must be beyond its type: in words, and as a test. It stands in the annotation of the option."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+FINITE = Rule("a finite number", math.isfinite)
+"""The rule of each float that has none of its own."""
+Positive = Annotated[float, Rule("a positive number, 1e-12 to 1e12", lambda value: 1e-12 <= value <= 1e12)]
+Share = Annotated[float, Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)]
+Count = Annotated[int, Rule("a whole number from 1 to a million", lambda value: value in range(1, 1_000_001))]
+Limit = Annotated[float, Rule("a number, 0 or more, or infinity", lambda value: value >= 0 and not math.isnan(value))]
 
 
 class Registry(Generic[Part]):
@@ -31,8 +47,7 @@ class Registry(Generic[Part]):
         def add(cls: T) -> T:
             self.classes[name] = cls
             self._alias(name, aliases)
-            if not is_dataclass(cls):
-                _record_options(cls)
+            _guard(cls, f"{self.family} {name!r}")
             return cls
 
         return add
@@ -54,8 +69,8 @@ class Registry(Generic[Part]):
         return sorted(alias for alias, target in self.aliases.items() if target == name and alias != name)
 
     def resolve(self, part: Part | str | Mapping[str, Any]) -> Part:
-        """`part` itself, or the one that a name or table stands for."""
-        return self.make(part) if isinstance(part, str | Mapping) else part
+        """`part` itself, or the one that a name or table stands for; other plain data is refused."""
+        return self.make(part) if isinstance(part, str | Mapping | int | float | None) else part  # type: ignore[arg-type]
 
     def make(self, spec: str | Mapping[str, Any], *context: Any) -> Part:
         """Build a part from its name or its table. `context` comes before the options (a network's shape, say)."""
@@ -121,16 +136,33 @@ def _options_of(part: Any) -> dict[str, Any]:
     return dict(part.options)
 
 
-def _record_options(cls: type) -> None:
-    """Make every object of cls remember the keyword options it was built with, as `.options`."""
+def _guard(cls: type, what: str) -> None:
+    """Make cls refuse options that break their rules, and remember them as `.options` where it is no dataclass."""
     original: Callable[..., None] = cls.__init__  # type: ignore[misc]
+    parameters = inspect.signature(original).parameters
+    rules = {name: rule for name, p in parameters.items() if (rule := _rule(p.annotation))}
 
     @wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         bound = inspect.signature(original).bind(self, *args, **kwargs)
         bound.apply_defaults()
+        for name, rule in rules.items():
+            if not _holds(rule, bound.arguments[name]):
+                raise PellucidError(f"{what} has {name} = {bound.arguments[name]!r}; expected {rule.words}.")
         original(self, *args, **kwargs)
-        keyword_only = [p.name for p in inspect.signature(original).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        self.options = {name: bound.arguments[name] for name in keyword_only}
+        if not is_dataclass(cls):
+            self.options = {n: bound.arguments[n] for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
     cls.__init__ = init  # type: ignore[misc]
+
+
+def _rule(hint: Any) -> Rule | None:
+    own = next((rule for rule in get_args(hint)[1:] if isinstance(rule, Rule)), None)
+    return FINITE if hint is float else own
+
+
+def _holds(rule: Rule, value: Any) -> bool:
+    try:
+        return rule.holds(value)
+    except (TypeError, OverflowError):  # not a number, or one beyond all floats
+        return False

@@ -21,7 +21,6 @@ from .grids import Grid
 from .guidance import CFG
 from .noise import START, Source, independent, normal, sources, tick
 from .paths import Path
-from .paths import registry as paths
 from .samplers import Ancestral, Sampler
 from .types import Batch, Bound, Denoise, Denoised, Model, State, Times, Wrapper, along
 
@@ -263,17 +262,29 @@ def prepare(
     path: Path | str | None,
 ) -> tuple[Model, dict[str, Tensor]]:
     """The model with path and guidance around it, and its conditions as tensors that lead with n."""
+    if not isinstance(n, int) or n < 1:
+        raise PellucidError(f"n is {n!r}; expected a whole number, 1 or more.")
     if path is not None:
-        model = Repath(model, paths.resolve(path))
+        model = Repath(model, path)
     if guidance is not None:
         model = (CFG(guidance) if isinstance(guidance, int | float) else guidance)(model)
-    conditions: dict[str, Tensor] = {}
-    for name, value in (cond or {}).items():
+    if not isinstance(cond, Mapping | None):
+        raise PellucidError(f"cond is {cond!r}; expected values by name, such as {{'label': 3}}.")
+    return model, {name: _spread(name, value, n).to(model.device) for name, value in (cond or {}).items()}
+
+
+def _spread(name: str, value: Tensor | int, n: int) -> Tensor:
+    """One value of a condition for each of n samples."""
+    try:
         tensor = torch.as_tensor(value)
-        conditions[name] = (tensor.expand(n) if tensor.dim() == 0 else tensor).to(model.device)
-        if len(conditions[name]) != n:
-            raise PellucidError(f"condition {name!r} has {len(tensor)} values, not {n}; give one, or one for each.")
-    return model, conditions
+    except (TypeError, ValueError, RuntimeError):
+        raise PellucidError(f"condition {name!r} is {value!r}; expected a number, or a tensor of {n}.") from None
+    if name == "label" and (tensor.is_floating_point() or tensor.is_complex() or tensor.dim() > 1):
+        raise PellucidError(f"condition 'label' is {value!r}; expected a whole number, or one for each of {n} samples.")
+    spread = tensor.expand(n) if tensor.dim() == 0 else tensor
+    if len(spread) != n:
+        raise PellucidError(f"condition {name!r} has {len(tensor)} values, not {n}; give one, or one for each.")
+    return spread
 
 
 def _begin(model: Model, scheme: Scheme, seed: int, index: Tensor) -> State:

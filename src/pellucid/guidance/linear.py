@@ -27,6 +27,8 @@ class CFG:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.scale, int | float) or not abs(self.scale) <= 1000:
+            raise PellucidError(f"the guidance scale is {self.scale!r}; expected a number from -1000 to 1000.")
         low, high = self.interval
         if not 0 <= low <= high <= 1:
             raise PellucidError(f"the guidance interval is {self.interval}; expected two rising times in [0, 1].")
@@ -61,7 +63,8 @@ class Guided(Wrapper):
     def _rescaled(self, x: Batch, t: Times, d: Denoised, x0: Batch) -> Denoised:
         """x0 -> (1 - phi) x0 + phi x0 std(conditional)/std(guided); eps keeps alpha x0 + sigma eps = x."""
         axes = tuple(range(1, x.dim()))
-        ratio = x0.std(axes, keepdim=True) / d.x0.std(axes, keepdim=True).clamp(min=1e-12)
+        own, std = (v.std(axes, correction=0, keepdim=True) for v in (x0, d.x0))
+        ratio = torch.where(std > 0, own / std, 1.0)  # what does not vary, one number say, stays as it is
         new = d.x0 * (1 + self.rule.rescale * (ratio - 1))
         alpha, sigma = self.path.alpha(t), self.path.sigma(t)
         back = along(torch.where(sigma > 0, alpha / sigma, 0.0), x)

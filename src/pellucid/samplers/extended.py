@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..errors import PellucidError
 from ..paths import Path
+from ..registry import Limit
 from ..types import Batch, Denoise, Noise, State, Times, combine
 from .base import Number, Sampler, at, finite, registry, some
 
@@ -52,7 +53,7 @@ class ExtendedSDE(Sampler):
     noise: Literal["power", "er"] = "power"
     rho: float = 1.0
     low: float = 0.0
-    high: float = math.inf
+    high: Limit = math.inf
     clock: Literal["lam", "sigma"] = "lam"
 
     def __post_init__(self) -> None:

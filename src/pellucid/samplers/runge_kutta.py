@@ -26,6 +26,7 @@ import torch
 
 from ..errors import PellucidError
 from ..paths import Path
+from ..registry import Limit
 from ..types import Batch, Denoise, Noise, State, Times, combine
 from .base import Number, Sampler, at, registry, some
 from .form import Clock, Form, Variable
@@ -69,12 +70,16 @@ class RungeKutta(Sampler):
     clock: Clock = "sigma"
     churn: float = 0.0
     low: float = 0.0
-    high: float = math.inf
+    high: Limit = math.inf
     scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.churn >= 0:
             raise PellucidError(f"churn is {self.churn}; expected 0 (no noise) or more (1 is the reverse SDE).")
+        if not 0 <= self.low <= self.high or not self.scale >= 0:
+            raise PellucidError(
+                f"low is {self.low}, high {self.high}, scale {self.scale}; expected 0 <= low <= high, and 0 or more."
+            )
         _ = self.form
 
     @property
