@@ -162,6 +162,8 @@ def test_lists(pellucid: Command) -> None:
         ("sample {run} -n 10000000000000", "n is 10000000000000; expected"),
         ("sample {run} --label=", "expected 0 to 9"),
         ("sample {run} --out=", "expected a .png, an .npz or a folder"),
+        ("sample {run} --out /dev/null", "/dev/null: it is no folder"),
+        ("sample {run} --out foreign", "cannot write foreign: it is no folder"),
         ("sample {toy} --label 1", "has no classes"),
         ("sample {toy} --out folder", "are no pictures"),
         ("sample nowhere", "there is no run at nowhere"),
@@ -177,6 +179,7 @@ def test_lists(pellucid: Command) -> None:
         ("train digits net.widht=3", "did you mean 'width'?"),
         ("train empty", "empty"),
         ("train absent/folder", "there is no absent/folder"),
+        ("train digits optim.betas=[1,1]", "optim.betas"),
         ("list sampler5", "did you mean 'samplers'?"),
         ("smaple", "Did you mean 'sample'?"),
         ("show", "Missing argument"),
@@ -187,6 +190,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 ) -> None:
     Image.new("L", (8, 8)).save("foreign.png")
     Path("torn.png").write_bytes(Path("foreign.png").read_bytes()[:40])
+    Path("foreign").touch()
     Path("empty").mkdir()
     before = files(tmp_path)
     words = arguments.format(run=runs / "digits", toy=runs / "toy-2d").split()

@@ -29,6 +29,8 @@ from .training.run import sized
 MAY_CHANGE = ("name", "train.steps", "train.minutes", "train.save", "train.sample", "train.threads", "sample.")
 """What may differ when a run goes on: how long it takes and what it shows, not what it learns."""
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 def named(name: str) -> str:
     """A run's name, which is a folder's."""
@@ -59,10 +61,10 @@ class Optim(Section):
     lr: PositiveFloat = 1e-3
     warmup: Natural = 100  # steps
     decay: Literal["constant", "cosine", "linear"] = "cosine"
-    betas: tuple[Share, Share] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: PositiveFloat = 1.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema: Decay = 0.999
 
 
 class Train(Section):

@@ -191,6 +191,8 @@ def check(out: Path, shape: Sequence[int]) -> None:
         raise PellucidError(f"cannot write {out}; expected a .png, an .npz or a folder.")
     if suffix == "" and not is_picture(shape):
         raise _invisible(shape)
+    if out.exists() and not (out.is_file() if suffix else out.is_dir()):
+        raise PellucidError(f"cannot write {out}: it is no {'file' if suffix else 'folder'}; choose another place.")
     if suffix == ".png":
         check_shown(shape)
     check_writable(out)
