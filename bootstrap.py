@@ -1,4 +1,4 @@
-"""From a fresh clone to a working pellucid:  python3.11 bootstrap.py demo|test|check|bench|docs|mutants|clean
+"""From a fresh clone to a working pellucid:  python3.11 bootstrap.py demo|test|soak|check|bench|docs|mutants|clean
 
 Makes .venv, installs torch and then the project with what the task needs, and runs the task. A second run installs
 nothing: a stamp, written last, remembers what was installed from which pyproject.toml and constraints.txt.
@@ -21,10 +21,11 @@ LITTER = [".venv", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis",
 # task: the extras it needs, and what the environment's Python then runs
 TASKS = {
     "demo": (["demo"], [["-m", "pellucid", "demo"]]),
-    "test": (["demo", "data", "docs", "dev"], [["-m", "pytest"]]),
+    "test": (["demo", "data", "docs", "dev"], [["-m", "pytest", "-m", "not soak"]]),
+    "soak": (["demo", "data", "docs", "dev"], [["-m", "pytest", "-m", "soak"]]),
     "check": (
         ["demo", "data", "dev"],
-        [["-m", "ruff", "check", "."], ["-m", "mypy"], ["-m", "pytest", "-m", "not slow"]],
+        [["-m", "ruff", "check", "."], ["-m", "mypy"], ["-m", "pytest", "-m", "not slow and not soak"]],
     ),
     "bench": (["bench"], [["-m", "benchmarks"]]),
     "docs": (["demo", "docs"], [["-m", "sphinx", "-E", "-W", "-b", "html", "docs", "docs/_build/html"]]),

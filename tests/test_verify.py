@@ -10,7 +10,7 @@ import torch
 
 from pellucid import paths, samplers
 from pellucid.explain.verify import Row, prove, statements, verify
-from pellucid.explain.verify.laws import DRAWS, features, tends, variance_bias
+from pellucid.explain.verify.laws import DRAWS, features, tends, variance_bias, weak_order_of_a_mixture
 from pellucid.explain.verify.orders import Problem, fine, quantiles
 from pellucid.explain.verify.theorem import THEOREMS, at_least, at_most, mixture, near, worst
 from pellucid.paths import Path
@@ -26,10 +26,26 @@ def test_theorem(name: str) -> None:
     assert rows and all(row.holds for row in rows), [row for row in rows if not row.holds]
 
 
+LONGEST = {"law", "finite"}  # minutes each, over every sampler; one of each kind is tested elsewhere in seconds
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(THEOREMS) - set(QUICK)))
+@pytest.mark.parametrize("name", sorted(set(THEOREMS) - set(QUICK) - LONGEST))
 def test_long_theorem(name: str) -> None:
     rows = list(prove(name))
+    assert rows and all(row.holds for row in rows), [row for row in rows if not row.holds]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", sorted(LONGEST))
+def test_longest_theorem(name: str) -> None:
+    rows = list(prove(name))
+    assert rows and all(row.holds for row in rows), [row for row in rows if not row.holds]
+
+
+@pytest.mark.soak
+def test_weak_orders_on_a_mixture() -> None:
+    rows = list(weak_order_of_a_mixture())
     assert rows and all(row.holds for row in rows), [row for row in rows if not row.holds]
 
 

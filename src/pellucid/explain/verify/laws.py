@@ -110,7 +110,6 @@ def weak_order(sampler: Sampler, path: Path, draws: int, steps: int = 24) -> Est
     return min(found, key=lambda estimate: estimate.error)
 
 
-@theorem
 def weak_order_of_a_mixture() -> Iterator[Row]:
     """On a mixture moments converge with the declared weak order, within two standard errors of it."""
     for subject, sampler in all_samplers(stochastic=True).items():
