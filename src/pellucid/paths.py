@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .errors import PellucidError
-from .registry import Count, Positive, Registry, Share
+from .registry import Count, Offset, Positive, Registry, Share
 from .types import Batch, Times, along
 
 registry: "Registry[Path]" = Registry("path")
@@ -169,7 +169,7 @@ class SubVP(_Linear, Path):
 class Cosine(Path):
     """alpha = cos(u)/cos(u0), u = (t + s)/(1 + s) pi/2, u0 = u(0) (Nichol & Dhariwal 2021, eq. 17); alpha(1) = 0."""
 
-    s: Positive = 0.008
+    s: Offset = 0.008
 
     @property
     def _u0(self) -> float:
@@ -371,7 +371,7 @@ class CosineTable(Table):
     betas: tuple[float, ...] = field(init=False, repr=False)
     steps: Count = 1000
     cap: Share = 0.999
-    s: Positive = 0.008
+    s: Offset = 0.008
 
     def __post_init__(self) -> None:
         u = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps

@@ -28,6 +28,7 @@ FINITE = Rule("a finite number", math.isfinite)
 """The rule of each float that has none of its own."""
 Positive = Annotated[float, Rule("a positive number, 1e-12 to 1e12", lambda value: 1e-12 <= value <= 1e12)]
 Share = Annotated[float, Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)]
+Offset = Annotated[float, Rule("a number from 0 to 1", lambda value: 0 <= value <= 1)]
 Count = Annotated[int, Rule("a whole number from 1 to a million", lambda value: value in range(1, 1_000_001))]
 Limit = Annotated[float, Rule("a number, 0 or more, or infinity", lambda value: value >= 0 and not math.isnan(value))]
 
