@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
-from . import grids, paths, predictions, samplers
+from . import grids, guidance, paths, predictions, samplers
 from .checkpoint import folders
 from .data import Dataset, Progress, load, toys
 from .denoiser import Denoiser
@@ -93,6 +93,7 @@ class Sample(Section):
     steps: Calls = 20
     grid: Part = "karras"
     guidance: float = 1.0
+    rule: Part = "cfg"  # of the guidance
 
 
 class Recipe(Section):
@@ -124,6 +125,8 @@ class Recipe(Section):
         ]
         for registry, part in parts:
             registry.make(part)
+        rule = {"name": self.sample.rule} if isinstance(self.sample.rule, str) else self.sample.rule
+        guidance.registry.make({**rule, "scale": self.sample.guidance})
         return self
 
     @staticmethod

@@ -14,12 +14,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from . import __version__, checkpoint, grids, pictures, samplers, sampling
+from . import __version__, checkpoint, grids, guidance, pictures, samplers, sampling
 from .checkpoint import Checkpoint
 from .data import decode
 from .errors import PellucidError
 from .files import check_writable, whole, whole_folder
-from .guidance import CFG
+from .guidance import Threshold
 from .settings import Calls, Count, Natural, Part, Section, Share
 from .types import Model
 
@@ -36,6 +36,8 @@ class Drawing(Section):
     guidance: float = 1.0
     interval: tuple[Share, Share] = (0.0, 1.0)
     rescale: Share = 0.0
+    rule: Part = "cfg"  # of the guidance
+    threshold: Annotated[float, Field(gt=0, le=1)] | None = None  # the share of each sample kept within its range
     sampler: Part = "dpmpp-2m"
     steps: Calls = 20
     grid: Part = "karras"
@@ -55,6 +57,7 @@ class Drawing(Section):
     def _can_be_drawn(self) -> Self:
         samplers.registry.make(self.sampler)
         grids.registry.make(self.grid)
+        _ = self.guide
         if self.only is not None and self.only >= self.n:
             raise PellucidError(f"only is {self.only}; expected a number below n = {self.n}.")
         if self.first + self.n > 2**63:
@@ -76,6 +79,16 @@ class Drawing(Section):
         """The samples' way from noise to data."""
         return sampling.trajectory(model, self.n, **self._settings())
 
+    @property
+    def guide(self) -> sampling.Guidance:
+        """The guidance, and the threshold around it."""
+        table = {"name": self.rule} if isinstance(self.rule, str) else self.rule
+        extras = {"rescale": self.rescale} if self.rescale else {}
+        rule = guidance.registry.make({**table, "scale": self.guidance, "interval": self.interval, **extras})
+        if not (share := self.threshold):
+            return rule
+        return lambda model: Threshold(share)(rule(model))
+
     def _settings(self) -> dict[str, Any]:
         label = self.label
         return {
@@ -85,7 +98,7 @@ class Drawing(Section):
             "seed": self.seed,
             "first": self.first,
             "cond": None if label is None else {"label": label},
-            "guidance": None if label is None else CFG(self.guidance, self.interval, self.rescale),
+            "guidance": None if label is None and not self.threshold else self.guide,
         }
 
     def alone(self, i: int) -> "Drawing":

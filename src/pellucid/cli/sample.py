@@ -25,6 +25,10 @@ def sample(
     rescale: Annotated[
         float | None, typer.Option("--guidance-rescale", "--rescale", help="From 0 (none) to 1.")
     ] = None,
+    rule: Annotated[str | None, typer.Option("--guidance-rule", help="See pellucid list guidances.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Keep this share of each estimate in range, such as 0.995.")
+    ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", "--scheduler", help="See pellucid list samplers.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", "--num-inference-steps", help="Of the sampler.")] = None,
     grid: Annotated[str | None, typer.Option("--grid", "--schedule", help="See pellucid list grids.")] = None,
@@ -53,6 +57,7 @@ def sample(
         raise PellucidError("there is nothing to draw from; give a run, such as runs/digits, or --like a picture.")
     asked: dict[str, Any] = {"n": n, "seed": seed, "first": first, "batch": batch, "exact": exact}
     asked |= {"guidance": guidance, "interval": interval, "rescale": rescale}
+    asked |= {"rule": rule, "threshold": threshold}
     asked |= {"sampler": sampler, "steps": steps, "grid": grid}
     asked |= {"labels": drawing.labels(label, found)} if label is not None else {}
     order = base.changed({key: value for key, value in asked.items() if value is not None}, eta)

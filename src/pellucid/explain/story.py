@@ -8,7 +8,7 @@ import torch
 
 from .. import __version__
 from ..files import whole_folder
-from . import anatomy, curves, forward, levels, report, spectrum, steps, style, trajectory, weights
+from . import anatomy, curves, forward, ledger, levels, report, spectrum, steps, style, trajectory, weights
 from .chapter import Chapter, Picture
 from .subject import Subject
 
@@ -21,6 +21,7 @@ STORY: tuple[Tell, ...] = (
     weights.tell,
     levels.tell,
     steps.tell,
+    ledger.tell,
     spectrum.tell,
 )
 """To add a chapter, write its `tell` and put it here; one that does not apply to a subject returns None."""

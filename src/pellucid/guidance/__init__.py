@@ -1,5 +1,21 @@
-"""Guidance: from a model to a model. Scale 1 is the conditional model, 0 the unconditional one, everywhere."""
+"""Guidance: a function from model to model. Guidances compose, and a sampler never hears of them."""
 
-from .linear import CFG
+from .gradient import Classifier
+from .ledger import Ledger
+from .linear import CFG, Autoguidance, CFGPlusPlus
+from .project import APG, Clip, Threshold
+from .rule import Guided, Rule, registry
 
-__all__ = ["CFG"]
+__all__ = [
+    "APG",
+    "CFG",
+    "Autoguidance",
+    "CFGPlusPlus",
+    "Classifier",
+    "Clip",
+    "Guided",
+    "Ledger",
+    "Rule",
+    "Threshold",
+    "registry",
+]
