@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Batcher": "batcher",
     "Denoiser": "denoiser",
     "Repath": "denoiser",
     "Objective": "objective",
@@ -20,9 +21,9 @@ _HOMES = {
     "load": "checkpoint",
 }
 _ROOMS = {
-    *("checkpoint", "conditioning", "config", "data", "denoiser", "ema", "errors", "explain", "grids", "guidance"),
-    *("metrics", "nets", "noise", "objective", "oracle", "paths", "pictures", "predictions", "registry", "samplers"),
-    *("sampling", "training", "types"),
+    *("batcher", "checkpoint", "conditioning", "config", "data", "denoiser", "ema", "errors", "explain", "grids"),
+    *("guidance", "metrics", "nets", "noise", "objective", "oracle", "paths", "pictures", "predictions", "registry"),
+    *("samplers", "sampling", "training", "types"),
 }
 
 __all__ = [*_HOMES, *_ROOMS]
@@ -42,6 +43,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .batcher import Batcher as Batcher
     from .checkpoint import load as load
     from .denoiser import Denoiser as Denoiser
     from .denoiser import Repath as Repath
