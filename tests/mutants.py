@@ -93,17 +93,41 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "Denoised(p * x + q * y, r * x ⟦+→-⟧ s * y)",
         ],
     ),
-    "grids.py": (
+    "grids/base.py": (
+        "test_grids.py",
+        ["steps < ⟦1→0⟧", "(times.diff() ⟦<→<=⟧ 0).all()"],
+    ),
+    "grids/times.py": (
         "test_grids.py",
         [
-            "steps < ⟦1→0⟧",
-            "(times.diff() ⟦<→<=⟧ 0).all()",
             "torch.linspace(1, 0, steps + ⟦1→2⟧, dtype=torch.float64)[:-1]",
+            "torch.sigmoid(torch.where(low, y, ⟦-y→y⟧))",
+            "tail = torch.where(low, share, ⟦1 - share→share⟧)",
+            "(a ⟦+→-⟧ b + n) / (a + 1 + n)",
+            "return torch.where(left, mass, ⟦1 - mass→mass⟧)",
+            "return self.shift * t / (1 + (self.shift ⟦-→+⟧ 1) * t)",
+            "/ (steps - m)) ** ⟦2→3⟧",
+            "(1 - slope ⟦*→+⟧ steps)",
+            "all(⟦1→2⟧ >= t > s for",
+        ],
+    ),
+    "grids/levels.py": (
+        "test_grids.py",
+        [
             "torch.exp(⟦-path→path⟧.lam(torch.ones",
             "path.time(⟦-sigmas→sigmas⟧.log())",
             "sigma ** (⟦1→2⟧ / self.rho) for",
             "(high + ramp * (low ⟦-→+⟧ high)) ** self.rho)",
-            "torch.exp(high + ramp * (⟦low - high→low⟧))",
+            "torch.exp(low + ramp * (⟦high - low→high⟧))",
+            "torch.tan(high + ramp * (low ⟦-→+⟧ high))",
+            "beyond + (1 ⟦-→+⟧ beyond) * torch.arange",
+            "torch.exp(⟦-→⟧self.mean - self.scale * quantile(share))",
+            "(-_end(path).log() ⟦-→+⟧ self.mean) / self.scale",
+        ],
+    ),
+    "grids/indices.py": (
+        "test_grids.py",
+        [
             "(self.indices(steps) ⟦+ 1→⟧) / self.n",
             "stride = (self.n ⟦- 1→⟧) / max(steps - 1, 1)",
             "(self.n ⟦//→/⟧ steps)).flip(0) + self.offset",

@@ -23,17 +23,18 @@ FAMILIES = {
     "network": nets.registry,
     "conditioner": conditioning.registry,
 }
-NEEDED: dict[str, dict[str, Any]] = {
-    "table": {"betas": [0.1, 0.2]},
-    "shifted": {"base": {"name": "cosine", "s": 0.01}},
-    "label": {"classes": 3},
+NEEDED: dict[tuple[str, str], dict[str, Any]] = {
+    ("path", "table"): {"betas": [0.1, 0.2]},
+    ("path", "shifted"): {"base": {"name": "cosine", "s": 0.01}},
+    ("grid", "fitted"): {"at": [1.0, 0.25]},
+    ("conditioner", "label"): {"classes": 3},
 }
 CONTEXT = {"network": ((1, 8, 8),)}
 PARTS = [(family, name) for family, registry in FAMILIES.items() for name in registry.names()]
 
 
 def make(family: str, name: str) -> Any:
-    return FAMILIES[family].make({"name": name, **NEEDED.get(name, {})}, *CONTEXT.get(family, ()))
+    return FAMILIES[family].make({"name": name, **NEEDED.get((family, name), {})}, *CONTEXT.get(family, ()))
 
 
 @pytest.mark.parametrize("family, name", PARTS)
@@ -51,7 +52,7 @@ def test_aliases_in_any_case_mean_the_same_part(family: str, name: str) -> None:
     registry = FAMILIES[family]
     assert registry.aliases[name] == name and name == name.lower() and name not in registry.aliases_of(name)
     for alias in registry.aliases_of(name):
-        spec = {"name": alias.upper(), **NEEDED.get(name, {})}
+        spec = {"name": alias.upper(), **NEEDED.get((family, name), {})}
         made = registry.make(spec, *CONTEXT.get(family, ()))
         assert registry.describe(made) == registry.describe(make(family, name))
 
@@ -87,8 +88,8 @@ def test_no_option_is_out_of_all_bounds(value: Any) -> None:
             continue
         registry = FAMILIES[family]
         with pytest.raises(PellucidError, match=option):
-            registry.make({"name": name, **NEEDED.get(name, {}), option: value})
-        needed = {"base": paths.Cosine()} if name == "shifted" else NEEDED.get(name, {})
+            registry.make({"name": name, **NEEDED.get((family, name), {}), option: value})
+        needed = {"base": paths.Cosine()} if (family, name) == ("path", "shifted") else NEEDED.get((family, name), {})
         with pytest.raises(PellucidError, match=option):
             registry.classes[name](**{**needed, option: value})
 

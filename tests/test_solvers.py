@@ -193,6 +193,10 @@ def test_what_has_no_inverse_says_so(name: str, rounds: int) -> None:
     [
         ("DPM++ 2M Karras", "dpmpp-2m", "karras"),
         ("DPM++ 2M SDE Exponential", "dpmpp-2m-sde", "lam"),
+        ("DPM++ 2M Beta", "dpmpp-2m", "beta"),
+        ("DPM++ 2M KL Optimal", "dpmpp-2m", "kl-optimal"),
+        ("Euler SGM Uniform", "euler", "uniform"),
+        ("Euler Polyexponential", "euler", "lam"),
         ("LMS Karras", "lms", "karras"),
         ("DPM2 Karras", "dpm-2", "karras"),
         ("Euler a", "ddpm", None),

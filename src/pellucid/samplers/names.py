@@ -4,6 +4,7 @@ A preset is a setting of a general sampler; its aliases are the names that mean 
 of a grid ("DPM++ 2M Karras"), and a diffusers scheduler has a configuration: both become a sampler and a grid.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -63,6 +64,8 @@ _("flow-heun", RungeKutta("heun", "velocity", "t"), "flowmatchheundiscreteschedu
 _("flow-2m", Multistep(order=2, variable="velocity", clock="t"), "vab", "velocity-adams")
 
 GRIDS = {"karras": "karras", "exponential": "lam", "sgm uniform": "uniform", "simple": "uniform", "lu": "lam"}
+GRIDS |= {"polyexponential": "lam", "beta": "beta", "normal": "linspace", "ddim uniform": "ddim-uniform"}
+GRIDS |= {"kl optimal": "kl-optimal", "linear quadratic": "linear-quadratic"}
 """Grids as a label names them at its end."""
 
 
@@ -123,15 +126,17 @@ _SETTINGS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 
 def _grid(config: Mapping[str, Any]) -> dict[str, Any]:
-    spaced = {"use_karras_sigmas": "karras", "use_exponential_sigmas": "lam", "use_lu_lambdas": "lam"}
+    spaced = {"karras_sigmas": "karras", "exponential_sigmas": "lam", "lu_lambdas": "lam", "beta_sigmas": "beta"}
     for setting, grid in spaced.items():
-        if config.get(setting):
+        if config.get(f"use_{setting}"):
             return {"name": grid}
     name = str(config["_class_name"])
     if name.startswith("EDM") or name.startswith("Cosine"):
         return {"name": {"exponential": "lam"}.get(config.get("sigma_schedule", "karras"), "karras")}
-    if name.startswith("FlowMatch"):
-        return {"name": "uniform"}
+    if name.startswith("FlowMatch"):  # where mu depends on the picture's size, that of the largest
+        fixed = config.get("shift", 1.0)
+        shift = math.exp(config.get("max_shift", 1.15)) if config.get("use_dynamic_shifting") else fixed
+        return {"name": "uniform"} if shift == 1 else {"name": "shifted", "shift": shift}
     usual = "leading" if name.removesuffix("Scheduler") in ("DDIM", "DDPM", "PNDM") else "linspace"
     spacing, n = config.get("timestep_spacing", usual), config.get("num_train_timesteps", 1000)
     return {"name": spacing, "n": n, **({"offset": config.get("steps_offset", 0)} if spacing == "leading" else {})}

@@ -1,0 +1,29 @@
+"""Grids: the times at which a sampler asks the network.
+
+A grid is a rule in t (times.py), in noise levels (levels.py) or in the indices of a discrete schedule (indices.py), or
+it is what was fitted to one model. What it must be, base.py says.
+"""
+
+from .base import Grid, registry
+from .indices import Leading, Linspace, Trailing
+from .levels import KL, Karras, Lam, Quantile
+from .restart import Restart
+from .times import Beta, Fitted, LinearQuadratic, Shifted, Uniform
+
+__all__ = [
+    "KL",
+    "Beta",
+    "Fitted",
+    "Grid",
+    "Karras",
+    "Lam",
+    "Leading",
+    "LinearQuadratic",
+    "Linspace",
+    "Quantile",
+    "Restart",
+    "Shifted",
+    "Trailing",
+    "Uniform",
+    "registry",
+]
