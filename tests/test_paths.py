@@ -9,7 +9,16 @@ from pellucid import PellucidError, paths
 from pellucid.explain.verify.theorem import all_paths, interior, times
 from pellucid.paths import carry, slope
 
-PATHS = all_paths()
+
+def trained(degree: int = 12) -> paths.Learned:
+    """A learned clock far from where it began."""
+    path = paths.Learned(base=paths.Cosine(), degree=degree)
+    with torch.no_grad():
+        path.logits.copy_(1.5 * torch.sin(3.0 * torch.arange(degree)))
+    return path.requires_grad_(False)
+
+
+PATHS = all_paths() | {"learned, trained": trained()}
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 T = torch.linspace(0.001, 0.999, 500, dtype=torch.float64)
 
@@ -207,3 +216,24 @@ def test_carry_stops_at_the_last_time(path: paths.Path) -> None:
 def test_a_path_that_cannot_be_is_refused(make) -> None:
     with pytest.raises(PellucidError, match="expected"):
         make()
+
+
+def test_a_learned_clock_is_its_base_before_training_and_rises_after() -> None:
+    base, fresh, path = paths.Cosine(), paths.Learned(base=paths.Cosine()), trained()
+    close(fresh.alpha(T), base.alpha(T), 1e-10)
+    u = path.inner(T)
+    close(path.clock(u), T)
+    close(path.density(u), slope(path.clock, u), 1e-9)
+    assert (path.density(u) > 0).all() and float((u - T).abs().max()) > 0.05
+
+
+def test_a_learned_clock_makes_a_loss_even() -> None:
+    """E_t[L^2], L = l(u)/v'(u), is least where v' is in proportion to l: the variance of the estimate is then zero."""
+    path = paths.Learned(base=paths.Flow(), degree=8)
+    price = lambda u: 1 + 6 * u**3  # noqa: E731 - within reach of the polynomials
+    optimizer, u = torch.optim.Adam(path.parameters(), 0.05), (torch.arange(400).double() + 0.5) / 400
+    for _ in range(300):
+        optimizer.zero_grad()
+        (price(u) ** 2 / path.density(u)).mean().backward()
+        optimizer.step()
+    close(path.density(u).detach() * 2.5, price(u), 0.05)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import PellucidError
 from .registry import Count, Offset, Positive, Registry, Share
@@ -192,8 +192,12 @@ class Cosine(Path):
         c0, s0 = math.cos(self._u0), math.sin(self._u0)
         noise, signal = torch.sigmoid(-2 * lam) * c0**2, torch.sigmoid(2 * lam) * c0**2
         u = torch.atan2((s0**2 + noise).sqrt(), signal.sqrt())
-        gone = torch.asin((noise / torch.sin(u + self._u0)).clamp(max=1))  # from the end that is near
+        share = torch.where(noise > 0, noise / torch.sin(u + self._u0), 0.0)
+        gone = torch.asin(share.clamp(max=1))  # from the end that is near
         return torch.where(lam > 0, gone / self._rise, 1 - torch.asin(signal.sqrt()) / self._rise)
+
+
+registry.preset("trigonometric", Cosine(0.0), "trig", "gvp")
 
 
 @registry.register("sigmoid", "vp-sigmoid")
@@ -422,6 +426,59 @@ class Shifted(Path):
         """alpha sigma' - sigma alpha' of the base: how fast atan2(sigma, alpha) turns, times alpha^2 + sigma^2."""
         alpha, sigma = self.base.rates(t)
         return self.base.alpha(t) * sigma - self.base.sigma(t) * alpha
+
+
+@registry.register("learned", "vdm")
+class Learned(Path, nn.Module):
+    """`base` on a clock that is learned (Kingma et al. 2021, section 4.1): t = v(u) at the base's own time u.
+
+    v(u) = sum_k c_k B_(k,n)(u), Bernstein's polynomials with coefficients that rise from 0 to 1: smooth, rising, exact
+    at both ends, and the identity before training. v'(u) is the density with which uniform t visit u.
+    """
+
+    def __init__(self, *, base: Path = Cosine(), degree: Count = 16) -> None:
+        nn.Module.__init__(self)
+        if degree > 64:
+            raise PellucidError(f"degree is {degree}; expected at most 64.")
+        self.base, self.degree = base, degree
+        self.logits = nn.Parameter(torch.zeros(degree, dtype=torch.float64))
+
+    def clock(self, u: Times) -> Times:
+        """v(u)."""
+        rises = torch.softmax(self.logits.double(), 0)
+        return self._bernstein(torch.cat([torch.zeros(1, dtype=torch.float64), rises.cumsum(0)]), u)
+
+    def density(self, u: Times) -> Times:
+        """v'(u), positive; differentiable in the weights."""
+        return self._bernstein(self.degree * torch.softmax(self.logits.double(), 0), u)
+
+    @staticmethod
+    def _bernstein(c: Tensor, u: Times) -> Times:
+        rows = list(c.unbind())  # de Casteljau's mixtures: exact at the ends
+        while len(rows) > 1:
+            rows = [a + u * (b - a) for a, b in zip(rows, rows[1:], strict=False)]
+        return rows[0].expand_as(u)
+
+    def inner(self, t: Times) -> Times:
+        """u, the inverse of v, by halving and one step of Newton's, which carries the derivative in t."""
+        with torch.no_grad():
+            low, high = torch.zeros_like(t), torch.ones_like(t)
+            for _ in range(60):
+                middle = (low + high) / 2
+                below = self.clock(middle) < t
+                low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+            u = torch.where(t <= 0, 0.0, torch.where(t >= 1, 1.0, high))
+            at, slope_at = self.clock(u), self.density(u)
+        return u + (t - at) / slope_at
+
+    def alpha(self, t: Times) -> Times:
+        return self.base.alpha(self.inner(t))
+
+    def sigma(self, t: Times) -> Times:
+        return self.base.sigma(self.inner(t))
+
+    def time(self, lam: Times) -> Times:
+        return self.clock(self.base.time(lam)).detach()
 
 
 def carry(x: Batch, t: Times, old: Path, new: Path) -> tuple[Batch, Times]:

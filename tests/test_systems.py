@@ -1,0 +1,84 @@
+"""Systems against what is known of them: exact reverse chains, games played again, samples without neighbours."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pellucid.data import load
+from pellucid.systems import binomial, gan
+
+T = torch.linspace(0.1, 1.0, 10, dtype=torch.float64)
+
+
+def close(got: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
+def column(value: float) -> Tensor:
+    return torch.full((10, 1), value, dtype=torch.float64)
+
+
+def clean(p: float, x: Tensor, t: Tensor) -> Tensor:
+    """P(x_0 = 1 | x_t) for a bit that is 1 with chance p."""
+    one, zero = (torch.where(x == 1, q, 1 - q) for q in (binomial.kept(column(bit), t) for bit in (1.0, 0.0)))
+    return p * one / (p * one + (1 - p) * zero)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.83])
+def test_the_exact_reverse_chain_of_bits_has_the_forward_marginals(p: float) -> None:
+    s, one, zero = T - 0.1, column(1.0), column(0.0)
+    q = binomial.kept(column(p), T)
+    steps = [binomial.reverse(x, clean(p, x, T), T, s) for x in (one, zero)]
+    close(q * steps[0] + (1 - q) * steps[1], binomial.kept(column(p), s))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.83])
+def test_the_bound_of_the_exact_chain_is_the_entropy(p: float) -> None:
+    """One bit has an exact reverse chain, so its bound is its entropy: every term of it, summed over x_0 and x_t."""
+    total, s = torch.zeros(10, dtype=torch.float64), T - 0.1
+    for x0, chance in ((1.0, p), (0.0, 1 - p)):
+        q = binomial.kept(column(x0), T)
+        for x, weight in ((1.0, q), (0.0, 1 - q)):
+            seen = column(x)
+            here = binomial.back(seen, column(x0), T, s)
+            total += chance * weight[:, 0] * binomial.kl(here, binomial.reverse(seen, clean(p, seen, T), T, s))
+    close(total.sum(), column(-p * math.log(p) - (1 - p) * math.log(1 - p))[0, 0], 1e-10)
+
+
+def test_bits_are_tossed_as_often_as_they_should_and_alone() -> None:
+    index, chance = torch.arange(20_000), torch.full((20_000, 3), 0.3, dtype=torch.float64)
+    bits = binomial.toss(chance, 0, index, 1, 1)
+    assert abs(float(bits.mean()) - 0.3) < 5 * (0.21 / 60_000) ** 0.5
+    assert torch.equal(binomial.toss(chance[7:9], 0, index[7:9], 1, 1), bits[7:9])
+
+
+def test_a_model_of_bits_learns_and_draws() -> None:
+    data = load("digits")
+    net = {"name": "unet", "width": 8, "multipliers": [1], "blocks": 1, "head": 8, "groups": 4}
+    model = binomial.Binomial(data, net, binomial.Rules(steps=5, batch=16))
+    losses = [model.advance() for _ in range(12)]
+    assert losses[-1] < 0.8 * losses[0]
+    label = torch.arange(6)
+    x = model.draw(6, label)
+    assert set(x.unique().tolist()) <= {-1.0, 1.0} and torch.equal(model.draw(3, label[:3]), x[:3])
+
+
+@pytest.mark.parametrize("source", ["digits", "mixture"])
+def test_the_game_is_the_same_played_again_and_its_draws_are_their_own(source: str) -> None:
+    data, rules = load(source), gan.Rules(batch=16)
+    games = [gan.play(data, lambda step: step == 2, rules) for _ in range(2)]
+    label = torch.arange(5) % max(1, len(data.classes))
+    first, second = (game.draw(5, label) for game in games)
+    assert torch.equal(first, second) and first.shape[1:] == data.shape
+    close(games[0].draw(3, label[:3]), first[:3], 1e-6)
+
+
+def test_r1_is_paid_on_data_alone() -> None:
+    """Without R1 the discriminator's step is another one; the generator's first loss does not hear of it."""
+    data = load("mixture")
+    games = [gan.GAN(data, gan.Rules(batch=16, gamma=gamma)) for gamma in (0.0, 50.0)]
+    losses = [game.advance() for game in games]
+    weights = [torch.cat([w.flatten() for w in game.discriminator.parameters()]) for game in games]
+    assert losses[0][1] == losses[1][1] and not torch.equal(*weights)
