@@ -18,7 +18,8 @@ FLOORS = [
     "denoiser",
     "objective sampling checkpoint",
     "training systems interop drawing batcher",
-    "config explain serve",
+    "config explain serve systems",
+    "compare",
     "cli",
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, start=-1) for room in rooms.split()}
