@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from pellucid import config
 from pellucid.config import Recipe
@@ -131,3 +132,22 @@ def test_text_that_is_not_toml(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("name = \n")
     with pytest.raises(PellucidError, match="is not TOML"):
         Recipe.load(tmp_path / "x.toml")
+
+
+@pytest.mark.parametrize("system", config.shipped("systems"))
+@pytest.mark.parametrize("recipe", ["toy-2d", "digits"])
+def test_every_system_is_a_recipe_over_any_data(recipe: str, system: str) -> None:
+    made = Recipe.load(recipe, [], system)
+    data = made.read()
+    model, objective = made.build(data), made.aim()
+    index = torch.arange(4)
+    x0, cond = data.batch(index)
+    assert objective(model, x0, cond, 0, index).isfinite().all()
+    assert Recipe.parse(tomllib.loads(made.toml())) == made and made.name == f"{recipe}-{system}"
+    spread = model(x0, torch.full((4,), 0.5, dtype=torch.float64), cond).spread
+    assert (spread is not None) == (made.variance == "learned")
+
+
+def test_an_unknown_system_is_refused() -> None:
+    with pytest.raises(PellucidError, match="unknown system 'ddpn'; did you mean 'ddpm'"):
+        Recipe.load("digits", [], "ddpn")

@@ -45,7 +45,7 @@ def test_the_network_sees_unit_variance_at_every_time(name: str, sd: float) -> N
     """Karras et al. 2022, eq. 7: c_in = 1/sqrt(sd^2 + sigma^2) where alpha = 1."""
     net, path, t = Ear(), all_paths()[name], T.repeat_interleave(500)
     x0, eps = (normal(k, torch.arange(len(t)), 0, (2,), dtype=torch.float64) for k in range(2))
-    Denoiser(net, path, "eps", data_std=sd).predict(path.mix(sd * x0, eps, t), t)
+    Denoiser(net, path, "eps", data_std=sd).answer(path.mix(sd * x0, eps, t), t)
     assert net.heard is not None
     variance = net.heard[0].square().reshape(200, -1).mean(1)
     torch.testing.assert_close(variance, torch.ones_like(variance), rtol=0.2, atol=0)
@@ -69,7 +69,7 @@ def test_clocks_are_what_they_are_called() -> None:
 def test_the_answer_is_solved_for_the_pair(prediction: str) -> None:
     x = normal(0, torch.arange(200), 0, (2,), dtype=torch.float64)
     model = Denoiser(Ear(), "cosine", prediction)
-    d, expected = model(x, T), predictions.solve(model.prediction, model.path, x, model.predict(x, T), T)
+    d, expected = model(x, T), predictions.solve(model.prediction, model.path, x, model.answer(x, T)[0], T)
     assert torch.equal(d.x0, expected.x0) and torch.equal(d.eps, expected.eps)
     assert model.shape == (2,) and model.dtype == torch.float64 and model.device.type == "cpu"
 

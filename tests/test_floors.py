@@ -17,7 +17,7 @@ FLOORS = [
     "predictions grids oracle samplers guidance conditioning ema metrics data pictures",
     "denoiser",
     "objective sampling checkpoint",
-    "training systems interop drawing batcher",
+    "training interop drawing batcher",
     "config explain serve systems",
     "compare",
     "cli",

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from pellucid import objective, paths, predictions
+from pellucid import nets, objective, paths, predictions
+from pellucid.denoiser import Denoiser, seeded
+from pellucid.noise import normal
 from pellucid.objective import (
     EDM,
     ELBO,
@@ -17,6 +19,8 @@ from pellucid.objective import (
     Stratified,
     Uniform,
     Unit,
+    divergence,
+    weights,
 )
 from pellucid.oracle import GaussianMixture
 
@@ -148,8 +152,8 @@ def test_the_loss_is_the_answers_error_at_its_price(name: str) -> None:
     class Stubborn(torch.nn.Module):
         path, prediction = paths.Cosine(), predictions.registry.make(name)
 
-        def predict(self, x: torch.Tensor, t: torch.Tensor, cond: object = None) -> torch.Tensor:
-            return y
+        def answer(self, x: torch.Tensor, t: torch.Tensor, cond: object = None) -> tuple[torch.Tensor, None]:
+            return y, None
 
     model, t = Stubborn(), T
     target, x = model.prediction.target(model.path, x0, eps, t), model.path.mix(x0, eps, t)
@@ -157,3 +161,67 @@ def test_the_loss_is_the_answers_error_at_its_price(name: str) -> None:
     for weight, wrong in ((Unit(), y - target), (Simple(), believed.eps - eps)):
         loss = Objective(weight=weight).loss(model, x0, eps, t)  # type: ignore[arg-type]
         torch.testing.assert_close(loss, wrong.square().mean(1), rtol=1e-8, atol=0)
+
+
+def learner_of_variance(bound: float) -> tuple[Denoiser, Objective]:
+    """A small model with channels for its variance, and what it learns by."""
+    with seeded(1):
+        net = nets.registry.make({"name": "mlp", "width": 16, "blocks": 1, "out": 6}, (3,), 0)
+        torch.nn.init.normal_(net.leave.weight, std=0.5)
+    return Denoiser(net, "cosine", "eps"), Objective(weight=weights.make("simple"), bound=bound, steps=40)
+
+
+def test_the_learned_variances_divergence_is_that_of_its_gaussians() -> None:
+    """Against torch's own, from the posterior's mean and variance on every path (Nichol & Dhariwal 2021, eq. 15)."""
+    t, step = torch.linspace(0.1, 0.95, 7, dtype=torch.float64), 0.05
+    x0, guess, eps, spread = (normal(s, torch.arange(7), 0, (3,), dtype=torch.float64) for s in range(4))
+    for path in (paths.VP(), paths.Flow(), paths.VE(), paths.Cosine()):
+        s, x = t - step, path.mix(x0, eps, t)
+        share = -torch.expm1(2 * (path.lam(t) - path.lam(s)))[:, None]
+        least, most = path.sigma(s)[:, None] ** 2 * share, path.sigma(t)[:, None] ** 2 * share
+        kept = path.sigma(s) * torch.exp(path.lam(t) - path.lam(s)) / path.sigma(t)
+        mean = [path.alpha(s)[:, None] * c + kept[:, None] * (x - path.alpha(t)[:, None] * c) for c in (x0, guess)]
+        std = torch.exp((spread * most.log() + (1 - spread) * least.log()) / 2)
+        law = [torch.distributions.Normal(m, v) for m, v in zip(mean, (least.sqrt(), std), strict=True)]
+        expected = torch.distributions.kl_divergence(*law).mean(1)
+        torch.testing.assert_close(divergence(path, t, step, x0 - guess, spread), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_hybrid_loss_leaves_the_means_gradient_alone() -> None:
+    """Nichol & Dhariwal 2021, section 3.1: the bound moves the variance and nothing else; without it nothing does."""
+    x0, index = normal(0, torch.arange(32), 0, (3,)), torch.arange(32)
+    grads = []
+    for bound in (0.0, 0.5):
+        model, objective = learner_of_variance(bound)
+        objective(model, x0, {}, 0, index).mean().backward()
+        grads.append(model.net.leave.weight.grad)
+    torch.testing.assert_close(grads[0][:3], grads[1][:3], rtol=0, atol=0)
+    assert not grads[0][3:].any() and grads[1][3:].any()
+
+
+def test_the_spread_reaches_the_sampler_and_is_learnt_to_be_the_best() -> None:
+    """Where the estimate is exact but for the data's own variance, the least divergence has d KL/d spread = 0."""
+    path, t = paths.Cosine(), torch.full((4000,), 0.5, dtype=torch.float64)
+    error = normal(3, torch.arange(4000), 0, (1,), dtype=torch.float64) * 0.2
+    spread = torch.full((1,), 0.5, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([spread], 0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        divergence(path, t, 0.1, error, spread.expand(4000, 1)).mean().backward()
+        optimizer.step()
+    h = path.lam(t - 0.1) - path.lam(t)
+    k = torch.exp(2 * path.lam(t - 0.1)) * -torch.expm1(-2 * h)
+    best = torch.log1p(k[0] * error.square().mean()) / (2 * (path.sigma(t) / path.sigma(t - 0.1)).log()[0])
+    torch.testing.assert_close(spread.detach()[0], best, rtol=1e-3, atol=1e-3)
+    assert learner_of_variance(0.1)[0](error.float().expand(-1, 3)[:5], t[:5]).spread.shape == (5, 3)
+
+
+def test_a_learned_clock_is_moved_by_the_objective_and_does_not_move_its_value() -> None:
+    net = nets.registry.make({"name": "mlp", "width": 16, "blocks": 1}, (3,), 0)
+    model = Denoiser(net, paths.Learned(degree=6), "eps", clock="lam")
+    still = Denoiser(net, paths.Cosine(), "eps", clock="lam")
+    x0, index = normal(0, torch.arange(64), 0, (3,)), torch.arange(64)
+    losses = [Objective(weight=weights.make("elbo"))(m, x0, {}, 0, index) for m in (model, still)]
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
+    losses[0].mean().backward()
+    assert model.path.logits.grad is not None and model.path.logits.grad.abs().max() > 0

@@ -53,6 +53,7 @@ class Aim(Section):
     times: Part = "stratified"
     weight: Part = "unit"
     drop: Share = 0.1
+    bound: Annotated[float, Field(ge=0)] = 0.0  # how much of the variational bound, where the variance is learned
 
 
 class Optim(Section):
@@ -106,6 +107,7 @@ class Recipe(Section):
     net: Part = "unet"
     conditioner: Part | None = None  # "label" where the data has classes, else "none"
     clock: Literal["time", "lam", "edm", "index"] = "time"
+    variance: Literal["fixed", "learned"] = "fixed"  # of the reverse step; a learned one takes channels of its own
     data_std: PositiveFloat | None = None  # measured
     objective: Aim = Aim()
     optim: Optim = Optim()
@@ -130,13 +132,16 @@ class Recipe(Section):
         return self
 
     @staticmethod
-    def load(spec: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
-        """The recipe that `spec` means, with `key.sub=value` overrides.
+    def load(spec: str | Path, overrides: Sequence[str] = (), system: str | None = None) -> "Recipe":
+        """The recipe that `spec` means, as a system of the literature would have it, with `key.sub=value` overrides.
 
         spec: the name of a shipped recipe, a .toml file, the folder of a run, or a source of data, which the recipe
-        "toy-2d" or "pictures" then trains on.
+        "toy-2d" or "pictures" then trains on. system: ddpm, edm, flow, ...: its mathematics over the recipe's data,
+        network and pace.
         """
         table = _find(str(spec))
+        if system is not None:
+            table = _as_system(table, system)
         for setting in overrides:
             _override(table, setting)
         return Recipe.parse(table)
@@ -162,13 +167,15 @@ class Recipe(Section):
         """The untrained model for `data`, its weights drawn from the recipe's seed."""
         labels = {"name": "label", "classes": len(data.classes)} if data.classes else {"name": "none"}
         given = {"name": self.conditioner} if isinstance(self.conditioner, str) else self.conditioner or labels
+        std = self.data_std or data.std
+        net = {"name": self.net} if isinstance(self.net, str) else self.net
         config = {
             "shape": list(data.shape),
-            "net": self.net,
+            "net": net | ({"out": 2 * data.shape[0]} if self.variance == "learned" else {}),
             "conditioner": {**labels, **given} if given.get("name") == labels["name"] else given,
             "path": self.path,
-            "prediction": self.prediction,
-            "data_std": self.data_std or data.std,
+            "prediction": {"name": "edm", "sd": std} if self.prediction == "edm" else self.prediction,  # its own scale
+            "data_std": std,
             "clock": self.clock,
         }
         return Denoiser.from_config(config, self.train.seed)
@@ -176,7 +183,8 @@ class Recipe(Section):
     def aim(self) -> Objective:
         """The objective."""
         times = times_registry.make(self.objective.times)
-        return Objective(times, weight_registry.make(self.objective.weight), self.objective.drop)
+        weight = weight_registry.make(self.objective.weight)
+        return Objective(times, weight, self.objective.drop, bound=self.objective.bound)
 
     def plan(self, model: Denoiser, data: Dataset) -> Plan:
         """The plan of training; where only minutes are given, a few steps of a copy tell how many fit."""
@@ -203,9 +211,9 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def shipped() -> dict[str, str]:
-    """The recipes that come with pellucid: their TOML by name."""
-    found = [file for file in files(__package__).joinpath("recipes").iterdir() if file.name.endswith(".toml")]
+def shipped(room: Literal["recipes", "systems"] = "recipes") -> dict[str, str]:
+    """The recipes, or the systems, that come with pellucid: their TOML by name."""
+    found = [file for file in files(__package__).joinpath(room).iterdir() if file.name.endswith(".toml")]
     return {file.name.removesuffix(".toml"): file.read_text("utf-8") for file in sorted(found, key=lambda f: f.name)}
 
 
@@ -230,6 +238,17 @@ def _find(spec: str) -> dict[str, Any]:
     if len(path.parts) > 1 or path.suffix:
         raise PellucidError(f"there is no {spec}; expected a recipe, a run, or a source of data.")
     raise unknown("recipe or source of data", spec, [*recipes, *toys.registry.names()])
+
+
+def _as_system(table: dict[str, Any], name: str) -> dict[str, Any]:
+    """The table with a system's parts in place of its own; of sections and the network, what the system names."""
+    known = shipped("systems")
+    if name not in known:
+        raise unknown("system", name, known)
+    own = {key: {"name": value} if key == "net" and isinstance(value, str) else value for key, value in table.items()}
+    for key, value in tomllib.loads(known[name]).items():
+        own[key] = {**own.get(key, {}), **value} if key in ("net", "objective", "sample") else value
+    return own | {"name": f"{table['name']}-{name}"}
 
 
 def _read(path: Path) -> dict[str, Any]:

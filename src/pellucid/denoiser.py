@@ -75,15 +75,24 @@ class Denoiser(nn.Module):
         """Where the network lives."""
         return next(self.parameters()).device
 
-    def predict(self, x: Batch, t: Times, cond: Cond | None = None) -> Batch:
-        """The network's own answer y at x_t."""
+    def answer(self, x: Batch, t: Times, cond: Cond | None = None) -> tuple[Batch, Batch | None]:
+        """The network's own answer y at x_t, and where it has as many channels more, the spread that they mean.
+
+        A channel from -1 to 1 is a spread from 0, the least variance of the reverse step, to 1, the largest (Nichol &
+        Dhariwal 2021, eq. 15).
+        """
         scale = 1 / torch.hypot(self.path.alpha(t) * self.data_std, self.path.sigma(t))
         clock = tick(self.clock, self.path, t).to(x.device, x.dtype)
-        return self.net(along(scale, x) * x, clock, self.conditioner(cond, len(x), x.device, x.dtype))
+        said = self.net(along(scale, x) * x, clock, self.conditioner(cond, len(x), x.device, x.dtype))
+        if said.shape[1] == x.shape[1]:
+            return said, None
+        y, v = said.chunk(2, dim=1)
+        return y, (v + 1) / 2
 
     def forward(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
-        """The pair (x0, eps) at x_t; x [b, *shape], t [b] float64."""
-        return solve(self.prediction, self.path, x, self.predict(x, t, cond), t)
+        """The pair (x0, eps) at x_t, and its spread where that is learned; x [b, *shape], t [b] float64."""
+        y, spread = self.answer(x, t, cond)
+        return solve(self.prediction, self.path, x, y, t)._replace(spread=spread)
 
     def config(self) -> dict[str, Any]:
         """Everything but the weights, as plain data: `from_config` builds the same model."""

@@ -20,8 +20,8 @@ from .conditioning import drop
 from .denoiser import Denoiser
 from .errors import PellucidError
 from .noise import DROP, TIMES, TRAIN, normal, uniform
-from .paths import Path, slope
-from .predictions import Prediction
+from .paths import Learned, Path, slope
+from .predictions import Prediction, solve
 from .registry import Count, Positive, Registry
 from .types import Batch, Cond, Times, along
 
@@ -191,13 +191,16 @@ class Objective:
     """Where to learn (`times`), what an error costs (`weight`), how often conditions are withheld (`drop`).
 
     `span`: the quantiles of the times that are drawn; the ends, where the signal-to-noise ratio may be 0 or infinite,
-    are left out by a hair.
+    are left out by a hair. `bound`: where the variance is learned, this much of the bound beside the loss (Nichol &
+    Dhariwal 2021, eq. 16: L_hybrid), for a chain of `steps`.
     """
 
     times: TimeSampler = field(default_factory=Uniform)
     weight: Weight = field(default_factory=Unit)
     drop: float = 0.1
     span: tuple[float, float] = (1e-5, 1 - 1e-5)
+    bound: float = 0.0
+    steps: int = 1000
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop <= 1:
@@ -217,10 +220,14 @@ class Objective:
 
     def loss(self, model: Denoiser, x0: Batch, eps: Batch, t: Times, cond: Cond | None = None) -> Tensor:
         """[b]: the weighted mean square error per dimension, measured on the network's own answer."""
-        price = self.price(model.path, t, model.prediction) * model.prediction.gain(model.path, t) ** 2
-        y = model.predict(model.path.mix(x0, eps, t), t, cond)
-        square = (y - model.prediction.target(model.path, x0, eps, t)).square()
-        return along(price, x0).flatten() * square.flatten(1).mean(1)
+        path, rule = model.path, model.prediction
+        price, x = self.price(path, t, rule) * rule.gain(path, t) ** 2, path.mix(x0, eps, t)
+        y, spread = model.answer(x, t, cond)
+        loss = along(price, x0).flatten() * (y - rule.target(path, x0, eps, t)).square().flatten(1).mean(1)
+        if spread is not None:
+            error = x0 - solve(rule, path, x, y, t).x0.detach()  # the bound is to move the variance alone
+            loss = loss + self.bound * self.steps * divergence(path, t, 1 / self.steps, error, spread)
+        return loss + evened(path, t, loss.detach()) if isinstance(path, Learned) else loss
 
     def __call__(self, model: Denoiser, x0: Batch, cond: Cond, seed: int, index: Tensor) -> Tensor:
         """[b]: the loss of samples number `index` with their own times, noise and withheld conditions."""
@@ -228,3 +235,29 @@ class Objective:
         if self.drop > 0 and cond:
             cond = drop(cond, (uniform(seed, index, stream=DROP) < self.drop).to(x0.device))
         return self.loss(model, x0, eps, self.draw(model.path, seed, index), cond)
+
+
+def divergence(path: Path, t: Times, step: float, error: Batch, spread: Batch) -> Tensor:
+    """[b] KL(q(x_s | x_t, x0) | p(x_s | x_t)), s = t - step, nats per dimension, where x0 is missed by `error`.
+
+    1/2 ((1 + k^2 error^2) e^-g - 1 + g),    k = e^(lam_s) sqrt(1 - e^(-2 h)),    g = 2 spread log(sigma_t/sigma_s)
+
+    The step to the data itself has no variance to learn: the one before it stands in.
+    """
+    t = t.clamp(min=2 * step)
+    s = t - step
+    k = torch.exp(path.lam(s)) * (-torch.expm1(2 * (path.lam(t) - path.lam(s)))).sqrt()
+    g = along(2 * (path.sigma(t) / path.sigma(s)).log(), error) * spread
+    return (((1 + (along(k, error) * error).square()) * torch.exp(-g) - 1 + g) / 2).flatten(1).mean(1)
+
+
+def evened(path: Learned, t: Times, loss: Tensor) -> Tensor:
+    """[b] zeros whose gradient moves a learned clock to where the loss varies least (Kingma et al. 2021, eq. 20).
+
+    With uniform t the estimate's second moment is  int l(u)^2 / v'(u) du  for the loss l(u) du at the base's own time:
+    it is least where v' is in proportion to l, and the network has no say in it.
+    """
+    density = path.density(path.inner(t))
+    square = (loss.double().cpu() / loss.double().cpu().square().mean().sqrt().clamp(min=1e-30)) ** 2
+    moment = square * density.detach() / density
+    return (moment - moment.detach()).to(loss)

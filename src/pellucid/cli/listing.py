@@ -2,7 +2,7 @@
 
 import json as jsons
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,7 +19,7 @@ def list_(
 ) -> None:
     """List what can be named in a recipe or on the command line."""
     families = {name: [_row(registry, part) for part in registry.names()] for name, registry in _registries().items()}
-    families["recipes"] = _recipes()
+    families |= {"recipes": _shipped("recipes"), "systems": _shipped("systems")}
     if family is None:
         names = {name: [row["name"] for row in rows] for name, rows in families.items()}
         answer("\n".join(f"{name}: {', '.join(parts)}" for name, parts in names.items()), names, json)
@@ -53,11 +53,11 @@ def _row(registry: "Registry[Any]", name: str) -> dict[str, Any]:
     return row | {"aliases": registry.aliases_of(name), "what": what}
 
 
-def _recipes() -> list[dict[str, Any]]:
+def _shipped(room: Literal["recipes", "systems"]) -> list[dict[str, Any]]:
     """A recipe's first comment line says what it is."""
     from ..config import shipped
 
-    return [{"name": name, "what": text.splitlines()[0].lstrip("# ")} for name, text in shipped().items()]
+    return [{"name": name, "what": text.splitlines()[0].lstrip("# ")} for name, text in shipped(room).items()]
 
 
 def show(

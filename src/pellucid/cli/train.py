@@ -24,6 +24,7 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the recipe, as optim.lr=1e-3.")
     ] = None,
+    system: Annotated[str | None, typer.Option(help="As ddpm, edm, flow, ... do: see pellucid list systems.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's name; by default the recipe's.")] = None,
     runs: Annotated[Path, typer.Option("--runs", "--output-dir", help="Where runs are kept.")] = Path("runs"),
     resume: Annotated[
@@ -43,7 +44,7 @@ def train(
 
     options = {"train.steps": steps, "train.minutes": minutes, "train.batch": batch, "optim.lr": lr, "train.seed": seed}
     short = [f"{key}={value}" for key, value in options.items() if value is not None]
-    recipe = Recipe.load(source, [*(settings or []), *short])
+    recipe = Recipe.load(source, [*(settings or []), *short], system)
     here = (
         Path(source)
         if folders(Path(source)) and name is None

@@ -21,7 +21,7 @@ def flops(model: Denoiser) -> int:
     """Floating-point operations of one call of the network on one sample; an addition and a multiplication are two."""
     x, t = torch.zeros(1, *model.shape, dtype=model.dtype, device=model.device), torch.full((1,), 0.5).double()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.predict(x, t)
+        model.answer(x, t)
     return int(counter.get_total_flops())
 
 
