@@ -1,7 +1,7 @@
 """All comparisons in turn:  python -m benchmarks,  or `make bench`. Each prints ratios with their spread."""
 
-from . import steps, strangers, unet
+from . import metrics, steps, strangers, unet
 
-for comparison in (steps, unet, strangers):
+for comparison in (steps, unet, strangers, metrics):
     print(f"\n{comparison.__doc__.splitlines()[0]}\n", flush=True)  # type: ignore[union-attr]
     comparison.main()

@@ -6,18 +6,15 @@ The judge is a support vector machine with a Gaussian kernel: on small pictures 
 the same on every run and has nothing to download. Its cost grows with the square of the training data.
 """
 
-from collections.abc import Callable
-from math import sqrt
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import PellucidError
-from .estimate import Estimate
-
-Judge = Callable[[Tensor], Tensor]
-"""Samples [n, ...] to labels, int64 [n]."""
+from .estimate import Figure, share
+from .metric import Case, Judge, Metric, registry
 
 
 def judge(x: Tensor, label: Tensor) -> Judge:
@@ -30,11 +27,28 @@ def judge(x: Tensor, label: Tensor) -> Judge:
     return lambda samples: torch.from_numpy(machine.predict(_features(samples)))
 
 
-def class_accuracy(read: Judge, samples: Tensor, label: Tensor) -> Estimate:
+def class_accuracy(read: Judge, samples: Tensor, label: Tensor) -> Figure:
     """Share of samples [n, ...] that the judge reads as their label [n]."""
-    share = (read(samples) == label).double().mean().item()
-    return Estimate(share, sqrt(share * (1 - share) / len(label)))
+    return share(read(samples) == label)
 
 
 def _features(x: Tensor) -> np.ndarray:
     return x.flatten(1).double().cpu().numpy()
+
+
+@registry.register("class-accuracy")
+@dataclass(frozen=True)
+class ClassAccuracy(Metric):
+    """How many samples are read as what they are meant to be, by a judge that has seen the training data alone."""
+
+    better = "more"
+    space = "values"
+
+    def __call__(self, case: Case) -> dict[str, Figure]:
+        if case.judge is None or case.samples.label is None:
+            return {}
+        return {"class_accuracy": class_accuracy(case.judge, case.samples.x, case.samples.label)}
+
+    def floor(self, case: Case) -> Case:
+        """What the held-out data are read as: they too are new to the judge."""
+        return case.instead(case.real)

@@ -5,12 +5,19 @@
 where D holds the distances between all n + m points and a is 1/n on x, -1/m on y. It is never negative, and zero only
 for equal samples. Where both samples are of one law, its mean over all ways to part the n + m points in two is
 (1/n + 1/m) times the mean distance between two different points: no distance is judged without its `two_sample` test.
+The influence of x_i is  2 (mean_j |x_i - y_j| - mean_j |x_i - x_j|)  about its mean.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .estimate import Figure, bootstrap
+from .kernel import mmd
+from .metric import Case, Metric, registry
+from .sets import distances
 
 
 class TwoSample(NamedTuple):
@@ -40,6 +47,20 @@ def two_sample(x: Tensor, y: Tensor, rounds: int = 999, seed: int = 0) -> TwoSam
     energies = -((signed @ distances) * signed).sum(1)
     observed = energies[0]
     return TwoSample(observed.item(), (energies >= observed * (1 - 1e-12)).double().mean().item())
+
+
+@registry.register("energy")
+@dataclass(frozen=True)
+class Energy(Metric):
+    """The energy distance of the features."""
+
+    better = "less"
+    most = 10_000
+
+    def __call__(self, case: Case) -> dict[str, Figure]:
+        x, y = case.samples.features, case.real.features
+        found = mmd(x, y, lambda a, b: -distances(a, b))
+        return {"energy": bootstrap(energy_distance(x, y), found.x, found.y, seed=case.seed)}
 
 
 def _points(x: Tensor) -> Tensor:

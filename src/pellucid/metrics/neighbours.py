@@ -3,13 +3,26 @@
     copy ratio = median_i  min_j |sample_i - train_j|  /  median_i  min_j |held_out_i - train_j|
 
 Near 1, the samples are as new as held-out data are; near 0 they repeat the training data; far above 1 they are not like
-the data at all. It is meant for small pictures, where pixels are a fair measure.
+the data at all. It says nothing of a few copies among many new samples; those are found one by one: x is a
+
+    copy       where  |x - nearest training sample| < 1/3 |x - the second nearest|    (Yoon et al. 2023, sec. 3)
+
+Real data have such neighbours too, so the share of copies is read beside that of held-out data: a model memorises where
+the interval of its share lies above theirs. Both are meant for small pictures, where pixels are a fair measure.
 """
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .estimate import Estimate
+from ..errors import PellucidError
+from .estimate import Figure, share
+from .metric import Case, Metric, registry
+from .sets import distances, rows
+
+THIRD = 1 / 3
 
 
 def nearest(x: Tensor, data: Tensor) -> Tensor:
@@ -18,11 +31,54 @@ def nearest(x: Tensor, data: Tensor) -> Tensor:
     return torch.cat([torch.cdist(part, data).amin(1) for part in x.flatten(1).double().split(256)])
 
 
-def copy_ratio(samples: Tensor, train: Tensor, held_out: Tensor, seed: int = 0) -> Estimate:
+def copy_ratio(samples: Tensor, train: Tensor, held_out: Tensor, seed: int = 0) -> Figure:
     """Median nearest distance of samples over that of held-out data, equally many of each; the error by bootstrap."""
     n = min(len(samples), len(held_out))
     near, fresh = nearest(samples[:n], train), nearest(held_out[:n], train)
+    if not fresh.median() > 0:
+        raise PellucidError("half of the held-out data or more are training data too; hold out others.")
     rng = torch.Generator().manual_seed(seed)
     one, other = torch.randint(n, (2, 500, n), generator=rng)
     ratios = near[one].median(1).values / fresh[other].median(1).values
-    return Estimate((near.median() / fresh.median()).item(), ratios.std().item())
+    return Figure.of((near.median() / fresh.median()).item(), ratios.std().item())
+
+
+class Origin(NamedTuple):
+    """The training sample nearest to each of n samples."""
+
+    place: Tensor  # int64 [n], among the training data
+    distance: Tensor  # [n], in the units of the values
+    ratio: Tensor  # [n], to the distance of the second nearest: near 0, a copy
+
+
+def origin(x: Tensor, train: Tensor) -> Origin:
+    """Where each of x [n, ...] may have been taken from among train [m, ...], m > 1."""
+    data = rows(train)
+    found = [distances(part, data).topk(2, largest=False) for part in rows(x).split(256)]
+    two = torch.cat([near.values for near in found])
+    ratio = torch.where(two[:, 0] > 0, two[:, 0] / two[:, 1], 0)
+    return Origin(torch.cat([near.indices[:, 0] for near in found]), two[:, 0], ratio)
+
+
+def copies(x: Tensor, train: Tensor) -> Figure:
+    """The share of copies among x [n, ...]."""
+    return share(origin(x, train).ratio < THIRD)
+
+
+@registry.register("copies", "memorisation")
+@dataclass(frozen=True)
+class Copies(Metric):
+    """Copies of the training data: how near to it the samples lie, and how many are one of its pictures."""
+
+    better = "near"
+    space = "values"
+    most = 10_000
+
+    def __call__(self, case: Case) -> dict[str, Figure]:
+        x, train = case.samples.x, case.train.x
+        return {"copy_ratio": copy_ratio(x, train, case.real.x, case.seed), "copies": copies(x, train)}
+
+    def floor(self, case: Case) -> Case:
+        """One half of the held-out data against the other: what copies fresh data are."""
+        place = torch.arange(len(case.real.x))
+        return case.instead(case.real.take(place[::2]), case.real.take(place[1::2]))

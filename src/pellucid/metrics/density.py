@@ -1,0 +1,61 @@
+"""Density and coverage: precision and recall that a few outliers do not move (Naeem et al. 2020, eq. 4 and 5).
+
+    density = 1/(k n) sum_i sum_j [ x_i in ball_j ],    coverage = mean_j [ some x_i in ball_j ],
+
+ball_j about the data point y_j, as wide as the distance to its k-th nearest other. Of equal laws the density has mean
+1, and the coverage of m data by n samples 1 - (m-1)...(m-k) / ((n+m-1)...(n+m-k)) (their lemma 2).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .estimate import Figure, halved
+from .metric import Case, Metric, registry
+from .precision import Distances, inside
+
+
+def density(d: Distances, k: int) -> float:
+    """How many balls a sample lies in, over k."""
+    return (inside(d, k).double().sum(1).mean() / k).item()
+
+
+def coverage(d: Distances, k: int) -> float:
+    """The share of data in whose ball there is a sample."""
+    return inside(d, k).any(0).double().mean().item()
+
+
+def density_coverage(x: Tensor, y: Tensor, k: int = 5) -> tuple[float, float]:
+    """Density and coverage of samples x [n, ...] against data y [m, ...]; n, m > k."""
+    d = Distances.of(x, y, k)
+    return density(d, k), coverage(d, k)
+
+
+def expected_coverage(n: int, m: int, k: int) -> float:
+    """Of m data by n samples of the same law."""
+    i = torch.arange(1, k + 1, dtype=torch.float64)
+    return 1 - ((m - i) / (n + m - i)).prod().item()
+
+
+STATISTICS = {"density": density, "coverage": coverage}
+
+
+@registry.register("density-coverage", "dc")
+@dataclass(frozen=True)
+class DensityCoverage(Metric):
+    """Density and coverage of the features, by balls up to the k-th neighbour."""
+
+    better = "near"
+    most = 5000
+
+    k: int = 5
+
+    def __call__(self, case: Case) -> dict[str, Figure]:
+        d = Distances.of(case.samples.features, case.real.features, self.k)
+        return {name: self._estimate(statistic, d, case.seed) for name, statistic in STATISTICS.items()}
+
+    def _estimate(self, statistic: Callable[[Distances, int], float], d: Distances, seed: int) -> Figure:
+        value = statistic(d, self.k)
+        return halved(value, lambda i, j: statistic(d.take(i, j), self.k), *d.xy.shape, seed=seed)
