@@ -1,11 +1,15 @@
 """The command does what it says, says what it did, and meets a mistake with one sentence and exit code 2."""
 
+import errno
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,18 +217,47 @@ def test_damage_is_named_and_passed_by(runs: Path, pellucid: Command, tmp_path: 
     assert answer.code == 2 and "is damaged" in answer.err and answer.err.count("\n") == 1
 
 
-def test_an_interrupt_is_130_and_keeps_what_was_learnt(
+def test_a_signal_is_75_and_the_command_that_is_named_goes_on(
     pellucid: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(report: Progress) -> str:
-        if report.step == 2:
-            raise KeyboardInterrupt
+        if report.step == 1:
+            signal.raise_signal(signal.SIGINT)
         return ""
 
-    monkeypatch.setattr("pellucid.cli.train.words", interrupt)
-    answer = pellucid("train", "toy-2d", *SMALL)
-    assert answer.code == 130 and "stopped and saved at step 2" in answer.err
-    assert (tmp_path / "runs/toy-2d/checkpoints/step_0000002").is_dir()
+    with monkeypatch.context() as patch:
+        patch.setattr("pellucid.cli.train.words", interrupt)
+        answer = pellucid("train", "toy-2d", *SMALL)
+    said, _, command = answer.err.strip().rpartition("go on with: pellucid ")
+    assert answer.code == 75 and "stopped by SIGINT and kept at step 1 in runs/toy-2d" in said
+    assert (tmp_path / "runs/toy-2d/checkpoints/step_0000001").is_dir()
+    answer = pellucid(*command.split(), "--json")
+    assert answer.code == 0 and json.loads(answer.out)["step"] == 3
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename", "mkdir", "write_bytes"])
+def test_a_disk_that_fails_is_74(pellucid: Command, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """At the 2nd, 8th, 14th ... call: one sentence, and what was kept goes on."""
+    home = Path if call == "write_bytes" else os
+    original = getattr(home, call)
+    for bad in range(2, 100, 6):
+        calls = count(1)
+
+        def fail(*arguments: object, **options: object) -> object:
+            if next(calls) == bad:  # noqa: B023
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return original(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(home, call, fail)
+            answer = pellucid("train", "toy-2d", *SMALL, "net.blocks=1", "--name", f"run{bad}")
+        if answer.code == 0:
+            break
+        assert answer.code == 74 and answer.err.strip().splitlines()[-1].startswith("pellucid: no space left on device")
+        assert "Traceback" not in answer.err
+        again = pellucid("train", "toy-2d", *SMALL, "net.blocks=1", "--name", f"run{bad}")
+        assert again.code == 0, again
+    assert bad > 2 or call == "mkdir"
 
 
 @pytest.mark.slow

@@ -193,7 +193,7 @@ def test_the_hybrid_loss_leaves_the_means_gradient_alone() -> None:
     grads = []
     for bound in (0.0, 0.5):
         model, objective = learner_of_variance(bound)
-        objective(model, x0, {}, 0, index).mean().backward()
+        objective(model, objective.lesson(x0, {}, 0, index), 0).mean().backward()
         grads.append(model.net.leave.weight.grad)
     torch.testing.assert_close(grads[0][:3], grads[1][:3], rtol=0, atol=0)
     assert not grads[0][3:].any() and grads[1][3:].any()
@@ -221,7 +221,8 @@ def test_a_learned_clock_is_moved_by_the_objective_and_does_not_move_its_value()
     model = Denoiser(net, paths.Learned(degree=6), "eps", clock="lam")
     still = Denoiser(net, paths.Cosine(), "eps", clock="lam")
     x0, index = normal(0, torch.arange(64), 0, (3,)), torch.arange(64)
-    losses = [Objective(weight=weights.make("elbo"))(m, x0, {}, 0, index) for m in (model, still)]
+    aim = Objective(weight=weights.make("elbo"))
+    losses = [aim(m, aim.lesson(x0, {}, 0, index), 0) for m in (model, still)]
     torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
     losses[0].mean().backward()
     assert model.path.logits.grad is not None and model.path.logits.grad.abs().max() > 0

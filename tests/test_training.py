@@ -94,7 +94,7 @@ def test_the_gradient_of_a_batch_is_the_sum_of_its_parts() -> None:
             torch.nn.init.normal_(p, std=0.3, generator=torch.Generator().manual_seed(p.numel()))
         for part in index.split(parts):
             x0, cond = data.batch(part)
-            (aim(net, x0, cond, 0, part).sum() / 32).backward()
+            (aim(net, aim.lesson(x0, cond, 0, part), 0).sum() / 32).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
 
@@ -127,25 +127,69 @@ def test_the_random_world_outside_is_untouched() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_loss_that_runs_away_stops_the_run_with_a_sentence() -> None:
-    data = points()
-    data.train.x[3] = float("nan")
-    with pytest.raises(PellucidError, match="lower optim.lr"):
-        list(Learner(model(), data, PLAN).fit())
-
-
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"ema": 1.0}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"ema": 1.0}, {"accumulate": 17}])
 def test_bad_plans_are_sentences(wrong: dict[str, float]) -> None:
     with pytest.raises(PellucidError, match="expected"):
         replace(PLAN, **wrong)
 
 
-def test_the_rate_warms_up_and_decays() -> None:
-    plan = Plan(steps=100, lr=1.0, warmup=10)
-    rates = [plan.rate(n) for n in range(100)]
-    assert rates[0] == pytest.approx(0.1, rel=1e-3)
-    assert max(rates) == pytest.approx(1.0, abs=0.03)
-    assert rates[99] < 1e-3
+@pytest.mark.parametrize("decay", ["constant", "cosine", "linear", "rsqrt"])
+def test_the_rate_warms_up_and_decays(decay: str) -> None:
+    plan = Plan(steps=1000, lr=1.0, warmup=10, decay=decay)  # type: ignore[arg-type]
+    rates = [plan.rate(n) for n in range(1000)]
+    assert rates[0] == pytest.approx(0.1, rel=1e-3) and rates[4] == pytest.approx(0.5, rel=1e-2)
+    assert max(rates) == pytest.approx(1.0, abs=0.03) and rates[9:] == sorted(rates[9:], reverse=True)
+    end = {"constant": 1.0, "cosine": 0.0, "linear": 0.001, "rsqrt": 0.1}[decay]
+    assert rates[999] == pytest.approx(end, abs=1e-5)
+
+
+def test_accumulation_is_rounding() -> None:
+    """A batch in parts is the same training: the same samples, and weights that differ in their last digits."""
+    runs = [Learner(model(), points(), replace(PLAN, accumulate=parts)) for parts in (1, 3, 16)]
+    losses = [[p.loss for p in run.fit()] for run in runs]
+    for other, found in zip(runs[1:], losses[1:], strict=True):
+        assert found == pytest.approx(losses[0], rel=1e-4)
+        for a, b in zip(other.model.parameters(), runs[0].model.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_threads_that_make_batches_change_nothing() -> None:
+    runs = [Learner(model(), points(), replace(PLAN, workers=workers)) for workers in (0, 1, 5)]
+    losses = [[p.loss for p in run.fit()] for run in runs]
+    assert losses[0] == losses[1] == losses[2]
+    assert same(state(runs[0]), state(runs[1])) and same(state(runs[0]), state(runs[2]))
+
+
+def test_dropped_activations_are_a_function_of_seed_and_step() -> None:
+    """Also of a network that drops some: two learners that take turns are each as if alone."""
+
+    def unet() -> Denoiser:
+        with seeded(0):
+            return Denoiser(nets.UNet((1, 8, 8), width=8, multipliers=(1,), blocks=1, groups=4, head=8, dropout=0.5))
+
+    data = Dataset("noise", Split(torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)), None, None))
+    alone = Learner(unet(), data, PLAN)
+    losses = [alone.advance() for _ in range(3)]
+    first, second = Learner(unet(), data, PLAN), Learner(unet(), data, PLAN)
+    turns = [(first.advance(), second.advance()) for _ in range(3)]
+    assert turns == [(loss, loss) for loss in losses]
+    without = Learner(unet(), data, replace(PLAN, seed=1))
+    assert without.advance() != losses[0]
+
+
+def test_bf16_keeps_float32_weights() -> None:
+    runs = [Learner(model(), points(), replace(PLAN, precision=precision)) for precision in ("float32", "bf16")]
+    losses = [[p.loss for p in run.fit()] for run in runs]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.03)
+    kinds = {tensor.dtype for named in runs[1].tensors().values() for tensor in named.values()}
+    assert kinds <= {torch.float32, torch.float64}
+
+
+@pytest.mark.slow
+def test_compiled_it_is_the_same_training() -> None:
+    plain, fast = (Learner(model(), points(), replace(PLAN, compile=c)) for c in (False, True))
+    assert [p.loss for p in plain.fit()] == pytest.approx([p.loss for p in fast.fit()], rel=1e-4)
+    assert plain.tensors()["model"].keys() == fast.tensors()["model"].keys()
 
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
     run/checkpoints/step_0001000/  model.safetensors  ema.safetensors  optim.safetensors  manifest.json
 
 The folder is written under another name, every file is hashed and flushed to the disk, and then it is renamed: a
-kill at any moment leaves the previous checkpoint as it was. The manifest holds every setting needed to sample.
-Nothing is ever unpickled.
+kill at any moment leaves the previous checkpoint as it was. The manifest holds every setting needed to sample, the
+hashes of the other files, and last its own. Nothing is ever unpickled.
 """
 
 import hashlib
 import json
-import os
-import shutil
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +21,15 @@ from safetensors.torch import load as decode
 from safetensors.torch import save as encode
 from torch import Tensor
 
+from . import files
 from .denoiser import Denoiser
 from .errors import PellucidError
 
-FORMAT = 1
+FORMAT = 2  # 1 had no hash of the manifest
 MANIFEST = "manifest.json"
 LONGEST = 1 << 24  # side of a sample
+NAME = re.compile(rf"step_\d+({re.escape(files.OLD)})?")
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
 
 
 class Checkpoint(NamedTuple):
@@ -39,64 +41,78 @@ class Checkpoint(NamedTuple):
 
 def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any]) -> Path:
     """Write a checkpoint at `folder`, atomically. One `group.safetensors` for each group of tensors."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".partial-{folder.name}-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with files.replaced(folder) as partial:
         hashes = {}
         for group, named in tensors.items():
             data = encode({key: value.detach().contiguous().cpu() for key, value in named.items()})
             hashes[f"{group}.safetensors"] = hashlib.sha256(data).hexdigest()
-            _write(partial / f"{group}.safetensors", data)
-        manifest = {"format": FORMAT, **meta, "files": hashes}
-        _write(partial / MANIFEST, json.dumps(manifest, indent=1).encode())
-        _flush(partial)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-        _flush(folder.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+            (partial / f"{group}.safetensors").write_bytes(data)
+        (partial / MANIFEST).write_bytes(seal({"format": FORMAT, **meta, "files": hashes}))
     return folder
 
 
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+SEAL = re.compile(rb'"sha256": "(?P<hash>[0-9a-f]{64})"\n}\Z')
 
 
-def _flush(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def seal(meta: Mapping[str, Any]) -> bytes:
+    """A manifest whose last value is the hash of all that is before it."""
+    last = {key: value for key, value in meta.items() if key != "sha256"} | {"sha256": ""}
+    body = json.dumps(last, indent=1).encode().removesuffix(b'"\n}')
+    return body + hashlib.sha256(body).hexdigest().encode() + b'"\n}'
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the checkpoint at `folder`; a damaged one is one clear sentence."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        data = (folder / MANIFEST).read_bytes()
+        meta = json.loads(data)
+        if meta["format"] not in (1, FORMAT):
+            newer = f"{folder} has checkpoint format {meta['format']}, this pellucid reads {FORMAT}; update pellucid."
+            raise PellucidError(newer)
+        sealed = SEAL.search(data)
+        if meta["format"] > 1 and not (sealed and _hash(data[: sealed.start("hash")]) == sealed["hash"].decode()):
+            raise ValueError(f"{MANIFEST} does not match its hash")
+        _check(meta)
+    except PellucidError:
+        raise
+    except DAMAGE as error:
+        raise _damaged(folder, error) from None
+    return meta
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _damaged(folder: Path, error: Exception) -> PellucidError:
+    why = f"{type(error).__name__}: {error}".splitlines()[0]
+    return PellucidError(f"the checkpoint {folder} is damaged ({why}); use another checkpoint of the run.")
 
 
 def open_(folder: Path) -> Checkpoint:
     """Read and verify the checkpoint at `folder`; a damaged one is one clear sentence."""
+    meta, tensors = manifest(folder), {}
     try:
-        meta = json.loads((folder / MANIFEST).read_text())
-        if meta["format"] != FORMAT:
-            newer = f"{folder} has checkpoint format {meta['format']}, this pellucid reads {FORMAT}; update pellucid."
-            raise PellucidError(newer)
-        _check(meta)
-        tensors = {}
         for name, digest in meta["files"].items():
             data = (folder / Path(name).name).read_bytes()
-            if hashlib.sha256(data).hexdigest() != digest:
+            if _hash(data) != digest:
                 raise ValueError(f"{name} does not match its hash")
             tensors[Path(name).stem] = decode(data)
-    except PellucidError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise PellucidError(f"the checkpoint {folder} is damaged ({why}); use another checkpoint of the run.") from None
+    except DAMAGE as error:
+        raise _damaged(folder, error) from None
     return Checkpoint(tensors, meta)
+
+
+def verifies(folder: Path) -> bool:
+    """Whether the checkpoint at `folder` is what was written, byte for byte."""
+    try:
+        for name, digest in manifest(folder)["files"].items():
+            with open(folder / Path(name).name, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    return False
+    except (PellucidError, OSError):
+        return False
+    return True
 
 
 def _check(meta: dict[str, Any]) -> None:
@@ -116,11 +132,49 @@ def _check(meta: dict[str, Any]) -> None:
 
 def folders(run: Path) -> list[Path]:
     """The checkpoints of a run, newest first."""
-    return sorted((run / "checkpoints").glob("step_*"), reverse=True)
+    found = [folder for folder in run.glob("checkpoints/step_*") if NAME.fullmatch(folder.name)]
+    return sorted(found, key=lambda folder: (number(folder), not folder.name.endswith(files.OLD)), reverse=True)
 
 
-def latest(run: Path) -> Checkpoint:
-    """The newest checkpoint of `run` (or the one at `run`) that verifies; damaged ones are passed by with a warning."""
+def number(folder: Path) -> int:
+    """The step of a checkpoint, by its folder's name."""
+    return int(folder.name.removesuffix(files.OLD).removeprefix("step_"))
+
+
+def mend(run: Path) -> None:
+    """Clear away what a killed process left half done. Only for who is alone in the run."""
+    files.sweep(run / "checkpoints")
+    for old in folders(run):
+        if old.name.endswith(files.OLD):
+            newer = old.with_name(old.name.removesuffix(files.OLD))
+            if verifies(newer):
+                files.remove(old)
+            else:
+                if newer.exists():
+                    files.remove(newer)
+                old.rename(newer)
+
+
+def prune(run: Path, keep: int) -> None:
+    """Remove what is older than the newest `keep` that verify and than the newest that training may go back to."""
+    whole, good = 0, False
+    for folder in folders(run):
+        if whole >= keep and good:
+            files.remove(folder)
+        elif verifies(folder):
+            whole, good = whole + 1, good or is_good(manifest(folder))
+
+
+def is_good(meta: dict[str, Any]) -> bool:
+    """Whether training may go back to this checkpoint: it was due, and the step before it was sound."""
+    return bool(meta.get("good", True))
+
+
+def latest(run: Path, good: bool = False) -> Checkpoint:
+    """The newest checkpoint of `run` (or the one at `run`) that verifies; damaged ones are passed by with a warning.
+
+    good: the newest that training may go back to.
+    """
     if (run / MANIFEST).is_file():
         return open_(run)
     if not run.exists():
@@ -134,8 +188,10 @@ def latest(run: Path) -> Checkpoint:
         except PellucidError as error:
             problems.append(str(error))
             continue
+        if good and not is_good(found.meta):
+            continue
         for problem in problems:
-            warnings.warn(f"{problem[:-1]}: {folder.name} was taken instead.", stacklevel=2)
+            warnings.warn(f"{problem[:-1]}: {folder.name} was taken instead.", stacklevel=1)  # once
         return found
     raise PellucidError(problems[0] if problems else f"{run} holds no checkpoint; train it first: pellucid train.")
 

@@ -26,7 +26,10 @@ from .settings import Calls, Count, Natural, Part, Section, Share, is_section
 from .training import Plan
 from .training.run import sized
 
-MAY_CHANGE = ("name", "train.steps", "train.minutes", "train.save", "train.sample", "train.threads", "sample.")
+MAY_CHANGE = (
+    *("name", "train.steps", "train.minutes", "train.save", "train.sample", "sample."),
+    *("train.threads", "train.accumulate", "train.workers", "train.compile"),
+)
 """What may differ when a run goes on: how long it takes and what it shows, not what it learns."""
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -61,7 +64,7 @@ class Optim(Section):
 
     lr: PositiveFloat = 1e-3
     warmup: Natural = 100  # steps
-    decay: Literal["constant", "cosine", "linear"] = "cosine"
+    decay: Literal["constant", "cosine", "linear", "rsqrt"] = "cosine"  # rsqrt: sqrt(warmup/step)
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: PositiveFloat = 1.0
@@ -78,6 +81,10 @@ class Train(Section):
     save_every: Count = 1000  # steps
     sample_every: Count = 1000  # steps
     threads: Annotated[int, Field(gt=0, le=1024)] | None = None  # as many as torch takes
+    accumulate: Count = 1  # parts in which a batch is worked off, to take less memory
+    precision: Literal["float32", "bf16"] = "float32"  # of the network's arithmetic, not of its weights
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None  # threads that make batches; 2 beside an accelerator
+    compile: bool = False  # torch.compile the blocks that the network repeats
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -188,7 +195,8 @@ class Recipe(Section):
 
     def plan(self, model: Denoiser, data: Dataset) -> Plan:
         """The plan of training; where only minutes are given, a few steps of a copy tell how many fit."""
-        settings = self.optim.model_dump() | {"batch": self.train.batch, "seed": self.train.seed}
+        names = ("batch", "seed", "accumulate", "precision", "workers", "compile")
+        settings = self.optim.model_dump() | {name: getattr(self.train, name) for name in names}
         if self.train.minutes:
             return sized(model, data, Plan(**settings), self.aim(), self.train.minutes)
         return Plan(steps=self.train.steps or 1, **settings)

@@ -123,10 +123,13 @@ class Denoiser(nn.Module):
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Weights drawn inside come from `seed`; the caller's random state is untouched."""
-    with torch.random.fork_rng(devices=[]):
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """What torch draws inside, here and on a CUDA device, comes from `seed`; the caller's random state is untouched."""
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
+        for card in cuda:
+            torch.cuda.default_generators[card.index or 0].manual_seed(seed)
         yield
 
 

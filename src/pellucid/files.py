@@ -1,13 +1,22 @@
-"""Files that appear whole or not at all: each is written beside its place and then renamed."""
+"""Files that appear whole or not at all: each is written beside its place, flushed to the disk, and then renamed."""
 
+import errno
+import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import PellucidError
+
+PARTIAL = ".partial-"  # begins the names of folders that are being written or removed
+OLD = ".old"  # ends the name of a folder while another takes its place
+_numbers = itertools.count()
+MISTAKEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+MISTAKEN |= {errno.ENAMETOOLONG, errno.ELOOP}
+"""What is wrong with the place that was asked for. Every other error is the disk's."""
 
 
 def check_writable(path: Path) -> None:
@@ -22,21 +31,19 @@ def check_writable(path: Path) -> None:
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary place beside `path`; what is written there is moved to `path` at the end, or removed on failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        temporary.touch(exist_ok=False)
         yield temporary
-        temporary.chmod(0o644)
+        flush(temporary)
         os.replace(temporary, path)
+        flush(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -58,5 +65,95 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _unwritable(path: Path, error: OSError) -> PellucidError:
+def _unwritable(path: Path, error: OSError) -> Exception:
+    if error.errno not in MISTAKEN:
+        return OSError(error.errno, error.strerror or str(error), str(path))
     return PellucidError(f"cannot write {path}: {(error.strerror or str(error)).lower()}; choose another place.")
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A new folder that becomes `folder` at the end, with all that is in it or not at all.
+
+    An older folder of that name is in its place, or beside it as NAME.old, until the new one is.
+    """
+    partial, old = folder.with_name(f"{PARTIAL}{folder.name}-{os.getpid()}"), folder.with_name(folder.name + OLD)
+    try:
+        make(folder.parent)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        for file in partial.iterdir():
+            flush(file)
+        flush(partial)
+        if folder.exists():
+            if old.exists():
+                remove(old)
+            folder.rename(old)
+        partial.rename(folder)
+        flush(folder.parent)
+        if old.exists():
+            remove(old)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            with suppress(OSError):
+                old.rename(folder)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror or str(error), str(folder)) from None
+        raise
+
+
+def make(folder: Path) -> None:
+    """Make a folder, and those above it, to stay."""
+    if not folder.is_dir():
+        make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        flush(folder.parent)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it; a half of it is never seen under its name."""
+    hidden = folder.with_name(f"{PARTIAL}{folder.name}-{os.getpid()}-gone")
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left half done in `folder`."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        shutil.rmtree(left)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process is in `folder` this way: the second is refused. One that was killed holds nothing."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if not _held(handle):
+            raise PellucidError(f"another process is at work in {folder}; wait for it, or take another folder.")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _held(handle: int) -> bool:
+    """Whether this process now has the folder for itself; where the system has no such locks, it has."""
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+
+        flock(handle, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return True
+    return True

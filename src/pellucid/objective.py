@@ -11,7 +11,7 @@ the same under every choice of times.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -186,6 +186,26 @@ class Sigmoid(Weight):
         return ELBO().x0(path, t, prediction) * torch.sigmoid(self.bias - 2 * path.lam(t))
 
 
+class Lesson(NamedTuple):
+    """What a batch teaches: samples by their numbers, with data, noise and conditions."""
+
+    number: Tensor  # [b] int64, on the CPU
+    x0: Batch
+    eps: Batch
+    cond: dict[str, Tensor]
+
+    def to(self, device: torch.device) -> "Lesson":
+        """The same on another device."""
+        cond = {name: value.to(device) for name, value in self.cond.items()}
+        return Lesson(self.number, self.x0.to(device), self.eps.to(device), cond)
+
+    def split(self, parts: int) -> "list[Lesson]":
+        """The same in so many parts, as even as can be."""
+        number, x0, eps = (value.tensor_split(parts) for value in self[:3])
+        conds = [{name: value.tensor_split(parts)[i] for name, value in self.cond.items()} for i in range(parts)]
+        return [Lesson(*part) for part in zip(number, x0, eps, conds, strict=True)]
+
+
 @dataclass(frozen=True)
 class Objective:
     """Where to learn (`times`), what an error costs (`weight`), how often conditions are withheld (`drop`).
@@ -229,12 +249,16 @@ class Objective:
             loss = loss + self.bound * self.steps * divergence(path, t, 1 / self.steps, error, spread)
         return loss + evened(path, t, loss.detach()) if isinstance(path, Learned) else loss
 
-    def __call__(self, model: Denoiser, x0: Batch, cond: Cond, seed: int, index: Tensor) -> Tensor:
-        """[b]: the loss of samples number `index` with their own times, noise and withheld conditions."""
-        eps = normal(seed, index, 0, tuple(x0.shape[1:]), stream=TRAIN, dtype=x0.dtype).to(x0.device)
+    def lesson(self, x0: Batch, cond: Cond, seed: int, index: Tensor) -> Lesson:
+        """Samples number `index` with their own noise, some of their conditions withheld. It knows no model."""
+        eps = normal(seed, index, 0, tuple(x0.shape[1:]), stream=TRAIN, dtype=x0.dtype)
         if self.drop > 0 and cond:
-            cond = drop(cond, (uniform(seed, index, stream=DROP) < self.drop).to(x0.device))
-        return self.loss(model, x0, eps, self.draw(model.path, seed, index), cond)
+            cond = drop(cond, uniform(seed, index, stream=DROP) < self.drop)
+        return Lesson(index, x0, eps, dict(cond))
+
+    def __call__(self, model: Denoiser, lesson: Lesson, seed: int) -> Tensor:
+        """[b]: the loss of a lesson at its samples' own times, of which a path that is learned has the last word."""
+        return self.loss(model, lesson.x0, lesson.eps, self.draw(model.path, seed, lesson.number), lesson.cond)
 
 
 def divergence(path: Path, t: Times, step: float, error: Batch, spread: Batch) -> Tensor:

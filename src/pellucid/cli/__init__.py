@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _refuse("there is not memory enough for this; ask for less, such as a smaller --batch.", 2)
     except OSError as error:  # the disk is full, or a file went away under us
         mistaken = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
-        code = _refuse(f"{error.strerror or error}: {error.filename or 'while writing'}.", 2 if mistaken else 74)
+        said = f"{(error.strerror or str(error)).lower()}: {error.filename or 'while writing'}"
+        again = "" if mistaken else "; what was there before is whole: mend the disk and give the same command again"
+        code = _refuse(f"{said}{again}.", 2 if mistaken else 74)
     sys.exit(code or 0)
 
 

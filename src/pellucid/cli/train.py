@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,6 +36,12 @@ def train(
     batch: Annotated[int | None, typer.Option("--batch", "--train-batch-size", help="train.batch")] = None,
     lr: Annotated[float | None, typer.Option("--lr", "--learning-rate", help="optim.lr")] = None,
     seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="train.accumulate: the batch in so many parts.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", "--mixed-precision", help="float32, bf16")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "--dataloader-num-workers", help="train.workers")] = None,
+    save_every: Annotated[
+        int | None, typer.Option("--save-every", "--checkpointing-steps", help="train.save_every")
+    ] = None,
     on: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
@@ -42,7 +49,9 @@ def train(
     from ..checkpoint import folders
     from ..config import Recipe, named
 
-    options = {"train.steps": steps, "train.minutes": minutes, "train.batch": batch, "optim.lr": lr, "train.seed": seed}
+    options: dict[str, object] = {"train.steps": steps, "train.minutes": minutes, "train.batch": batch, "optim.lr": lr}
+    options |= {"train.seed": seed, "train.accumulate": accumulate, "train.precision": precision}
+    options |= {"train.workers": workers, "train.save_every": save_every}
     short = [f"{key}={value}" for key, value in options.items() if value is not None]
     recipe = Recipe.load(source, [*(settings or []), *short], system)
     here = (
@@ -85,12 +94,12 @@ def others(folder: Path) -> Iterator[Path]:
     yield from (folder.with_name(f"{folder.name}-{i}") for i in count(2))
 
 
-def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, float]:
+def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, Any]:
     """Train a recipe in a run's folder, to the end or to the first interrupt; what the last step said."""
     import torch
 
     from ..files import whole
-    from ..training import Learner, Run
+    from ..training import Learner, Run, Stopped
 
     with progress("reading") as show:
         data = recipe.read(lambda done, total: show(done, total, ""))
@@ -107,16 +116,14 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, floa
     run = Run(folder, meta, recipe.train.save_every, recipe.train.sample_every, draw=sketch(recipe, data, folder))
     with whole(folder / "recipe.toml") as file:  # now that nothing is left to refuse
         file.write_text(recipe.toml(), "utf-8")
-    last: dict[str, float] = {"steps": plan.steps}
+    last: dict[str, Any] = {"steps": plan.steps}
     try:
         with progress("training") as show:
             for report in run.fit(learner):
                 last = report._asdict()
                 show(report.step, report.steps, words(report))
-    except KeyboardInterrupt:
-        if learner.step:
-            run.save(learner)
-            tell(f"stopped and saved at step {learner.step}; the same command goes on from there")
+    except Stopped as stopped:
+        tell(f"{stopped.sentence}; go on with: pellucid train {quote(str(folder))}")
         raise
     return last
 
@@ -124,7 +131,8 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, floa
 def words(report: "Progress") -> str:
     """A step of training in a few words."""
     minutes, seconds = divmod(int(report.left), 60)
-    return f"loss {report.loss:.4f}, {report.rate:.0f} samples/s, {minutes}:{seconds:02d} left"
+    skipped = f", {report.skipped} bad steps skipped" if report.skipped else ""
+    return f"loss {report.loss:.4f}, {report.rate:.0f} samples/s, {minutes}:{seconds:02d} left{skipped}"
 
 
 def sketch(recipe: "Recipe", data: "Dataset", folder: Path) -> "Callable[[Denoiser, Path], None] | None":

@@ -5,7 +5,9 @@
 Sample number i of a run has its picture, time, noise and dropped conditions from (seed, i) alone.
 """
 
-from .learner import Learner, Plan, Progress
+from .learner import Learner, Progress
+from .plan import Plan
 from .run import Run, train
+from .signals import Stopped
 
-__all__ = ["Learner", "Plan", "Progress", "Run", "train"]
+__all__ = ["Learner", "Plan", "Progress", "Run", "Stopped", "train"]

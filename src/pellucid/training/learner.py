@@ -1,62 +1,29 @@
 """The learner: the whole state of a training run, and the step that moves it on.
 
-The learning rate is a function of the step:  lr(n) = lr min(1, (n + 1)/warmup) decay(n/steps).
+g = grad 1/B sum_i loss_i,    theta <- AdamW(theta, g min(1, clip/|g|), lr(n)),    ema <- lerp(ema, theta)
 """
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoint import Checkpoint, flatten_optimizer, restore_optimizer
 from ..data import Dataset
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, seeded
 from ..ema import EMA
 from ..errors import PellucidError
-from ..noise import ORDER, words
-from ..objective import Objective
+from ..noise import DROP, ORDER, words
+from ..objective import Lesson, Objective
+from .ahead import ahead
+from .guards import Bad, Guard, report
+from .plan import Plan
 
-DECAYS: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "cosine": lambda done: (1 + math.cos(math.pi * min(done, 1.0))) / 2,
-    "linear": lambda done: 1 - min(done, 1.0),
-}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and how fast: `steps` of `batch` samples, AdamW at `lr` with `warmup` steps and a decay, EMA."""
-
-    steps: int = 5000
-    batch: int = 128
-    seed: int = 0
-    lr: float = 1e-3
-    warmup: int = 100
-    decay: Literal["constant", "cosine", "linear"] = "cosine"
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    ema: float = 0.999
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
-                raise PellucidError(f"{name} is {getattr(self, name)}; expected a whole number, 1 or more.")
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise PellucidError(f"{name} is {getattr(self, name)}; expected a positive number.")
-        if not 0 <= self.ema < 1:
-            raise PellucidError(f"ema is {self.ema}; expected a decay from 0 (none) to below 1, such as 0.999.")
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        return self.lr * min(1.0, (step + 1) / max(self.warmup, 1)) * DECAYS[self.decay](step / self.steps)
+SUSPECTS = 4  # samples named for a bad step whose losses are all finite: those of the largest
 
 
 class Progress(NamedTuple):
@@ -68,13 +35,18 @@ class Progress(NamedTuple):
     loss: float
     grad: float
     lr: float
+    skipped: int  # bad steps so far
+    fault: str | None  # why this step is one of them
     seconds: float
     rate: float  # images a second
     left: float  # seconds
 
 
 class Learner:
-    """A model in training: weights, EMA, optimiser and the number of steps done. Nothing else changes."""
+    """A model in training: weights, EMA, optimiser, the number of steps done, and what went wrong on the way.
+
+    Nothing else changes but `parts`, in which a batch is worked off: more where memory is short, to the same gradient.
+    """
 
     def __init__(
         self, model: Denoiser, data: Dataset, plan: Plan | None = None, objective: Objective | None = None
@@ -87,42 +59,100 @@ class Learner:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), self.plan.lr, self.plan.betas, weight_decay=self.plan.weight_decay, fused=True
         )
-        self.step = 0
+        self.step, self.parts, self.guard = 0, self.plan.accumulate, Guard()
+        if self.plan.compile:
+            compile_blocks(model.net)
 
-    def advance(self) -> tuple[float, float]:
-        """One step: (mean loss, norm of the gradient)."""
-        plan, first = self.plan, self.step * self.plan.batch
-        index = torch.arange(first, first + plan.batch)
-        x0, cond = self.data.batch(order(plan.seed, len(self.data.train.x), index))
-        device = self.model.device
-        cond = {name: value.to(device) for name, value in cond.items()}
-        loss = self.objective(self.model.train(), x0.to(device), cond, plan.seed, index).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip, foreach=True)
-        if not math.isfinite(norm.item()):
-            raise PellucidError(
-                f"the loss became {loss.item()} at step {self.step} (lr {plan.rate(self.step):.2g}); "
-                "nothing of that step was kept: lower optim.lr and train again."
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = plan.rate(self.step)
-        self.optimizer.step()
-        self.ema.update(self.model)
+    def advance(self, lesson: Callable[[int], Lesson] | None = None) -> tuple[float, float, str | None]:
+        """One step: (mean loss, norm of the gradient, what is wrong with them). A bad one changes no weight."""
+        losses = self.gradient((lesson or self.lesson)(self.step))
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip, foreach=True)
+        loss, grad = losses.mean().item(), norm.item()
+        if fault := self.guard.fault(loss, grad):
+            self.guard = self.guard.skip(Bad(self.step, fault, self._suspected(losses)))
+        else:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate
+            self.optimizer.step()
+            self.ema.update(self.model)
+            self.guard = self.guard.sound(grad)
         self.step += 1
-        return loss.item(), norm.item()
+        return loss, grad, fault
 
-    def fit(self) -> Iterator[Progress]:
-        """Train to the end of the plan, from wherever the state stands."""
-        began, first = time.perf_counter(), self.step
-        while self.step < self.plan.steps:
-            loss, grad = self.advance()
-            seconds = time.perf_counter() - began
-            pace = seconds / (self.step - first)
-            left = pace * (self.plan.steps - self.step)
-            images, rate = self.step * self.plan.batch, self.plan.batch / pace
-            lr = self.plan.rate(self.step - 1)
-            yield Progress(self.step, self.plan.steps, images, loss, grad, lr, seconds, rate, left)
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.plan.rate(self.step) * self.guard.rate
+
+    def counters(self, step: int) -> Tensor:
+        """[batch] the numbers of a step's samples, counted from the first of the run."""
+        return torch.arange(step * self.plan.batch, (step + 1) * self.plan.batch)
+
+    def lesson(self, step: int) -> Lesson:
+        """What a step learns from: a function of the seed and the step alone, on the CPU."""
+        index = self.counters(step)
+        x0, cond = self.data.batch(self.rows(index))
+        return self.objective.lesson(x0, cond, self.plan.seed, index)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """The rows of the data that samples number `index` are."""
+        return order(self.plan.seed, len(self.data.train.x), index)
+
+    def gradient(self, lesson: Lesson) -> Tensor:
+        """[batch] losses; the gradient of their mean is left in the parameters. Memory runs short: in smaller parts."""
+        while True:
+            try:
+                return self._gradient(lesson)
+            except RuntimeError as error:
+                if not is_short_of_memory(error) or self.parts >= self.plan.batch:
+                    raise
+            self.parts = min(2 * self.parts, self.plan.batch)  # here, where the frames that hold memory are gone
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _gradient(self, lesson: Lesson) -> Tensor:
+        model, losses, b = self.model.train(), [], len(lesson.x0)
+        self.optimizer.zero_grad(set_to_none=True)
+        cast = torch.autocast(model.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
+        seed = int(words(self.plan.seed, torch.tensor([self.step]), 1, DROP, 1)) & 2**63 - 1
+        with seeded(seed, model.device):  # for networks that drop activations
+            for part in lesson.split(self.parts):
+                with cast:
+                    loss = self.objective(model, part.to(model.device), self.plan.seed)
+                (loss.sum() / b).backward()
+                losses.append(loss.detach())
+        return torch.cat(losses)
+
+    def fit(self) -> Generator[Progress, None, None]:
+        """Train to the end of the plan, from wherever the state stands. Who listens may set it back meanwhile."""
+        steps, batch, workers = self.plan.steps, self.plan.batch, self.plan.workers
+        if workers is None:
+            workers = 0 if self.model.device.type == "cpu" else 2
+        began, done = time.perf_counter(), 0
+        with ahead(self.lesson, workers, steps) as lesson:
+            while self.step < steps:
+                lr = self.rate
+                loss, grad, fault = self.advance(lesson)
+                done += 1
+                seconds = time.perf_counter() - began
+                pace = seconds / done
+                timing = seconds, batch / pace, pace * (steps - self.step)
+                yield Progress(self.step, steps, self.step * batch, loss, grad, lr, self.guard.skipped, fault, *timing)
+                if self.guard.lost:
+                    raise PellucidError(report(self.guard, self.suspects))
+
+    def suspects(self, samples: Sequence[int]) -> list[tuple[int, float]]:
+        """(row of the data, noise level sigma/alpha) of samples by their numbers."""
+        index, path = torch.tensor(samples, dtype=torch.int64), self.model.path
+        levels = torch.exp(-path.lam(self.objective.draw(path, self.plan.seed, index)))
+        return list(zip(self.rows(index).tolist(), levels.tolist(), strict=True))
+
+    def _suspected(self, losses: Tensor) -> tuple[int, ...]:
+        """The counters of the samples whose loss is not finite, or else of those with the largest."""
+        wrong = (~losses.isfinite()).nonzero().flatten()
+        found = wrong if len(wrong) else losses.topk(min(SUSPECTS, len(losses))).indices
+        return tuple(sorted(self.counters(self.step)[found.cpu()].tolist()))
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The state as named tensors, for a checkpoint."""
@@ -132,13 +162,33 @@ class Learner:
             "optim": flatten_optimizer(self.optimizer),
         }
 
+    def meta(self) -> dict[str, Any]:
+        """The rest of the state as plain data, for a manifest, with all that says what is trained."""
+        return {
+            "step": self.step,
+            "images": self.step * self.plan.batch,
+            "seed": self.plan.seed,
+            "parts": self.parts,
+            "updates": self.ema.updates,
+            "guard": self.guard.describe(),
+            "classes": list(self.data.classes),
+            "config": self.model.config(),
+        }
+
+    def is_finite(self) -> bool:
+        """Whether every number of the state is finite."""
+        groups = self.tensors().values()
+        return all(bool(value.isfinite().all()) for group in groups for value in group.values())
+
     def restore(self, found: Checkpoint) -> None:
         """Take the state of a checkpoint; that of another model or seed is refused."""
         try:
             self._is_mine(found.meta)
             self.model.load_state_dict(found.tensors["model"])
             self.step = int(found.meta["step"])
-            self.ema.load_state_dict(found.tensors["ema"], self.step)
+            self.parts = max(self.plan.accumulate, int(found.meta.get("parts", 1)))
+            self.guard = Guard.read(found.meta["guard"]) if "guard" in found.meta else Guard()
+            self.ema.load_state_dict(found.tensors["ema"], int(found.meta.get("updates", self.step)))
             restore_optimizer(self.optimizer, found.tensors["optim"])
         except PellucidError:
             raise
@@ -153,6 +203,20 @@ class Learner:
             if mine[key] != theirs[key]:
                 difference = f"{key} = {theirs[key]!r}, not {mine[key]!r}"
                 raise PellucidError(f"the checkpoint has {difference}; take another run folder.")
+
+
+def is_short_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not get memory."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "alloc" in said or "out of memory" in said
+
+
+def compile_blocks(net: nn.Module) -> None:
+    """Compile, in place, what a network repeats: one program serves all blocks of a kind, so that it is soon made."""
+    for blocks in net.modules():
+        if isinstance(blocks, nn.ModuleList):
+            for block in blocks:
+                block.compile()
 
 
 def order(seed: int, n: int, index: Tensor) -> Tensor:

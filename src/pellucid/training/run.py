@@ -4,24 +4,32 @@ runs/NAME/  recipe.toml  metrics.jsonl  checkpoints/step_0001000/  samples/step_
 """
 
 import copy
-import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import folders, latest, save
+from .. import files
+from ..checkpoint import folders, latest, mend, number, prune, save
 from ..data import Dataset
 from ..denoiser import Denoiser
+from ..errors import PellucidError
 from ..objective import Objective
-from .learner import Learner, Plan, Progress
+from .guards import ROLLBACKS, Bad, report
+from .learner import Learner, Progress
+from .plan import Plan
+from .record import Record
+from .signals import Ear, Stopped, listening
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a training is kept, and how often. `meta` goes into every checkpoint; `draw` makes a sample grid."""
+    """Where a training is kept, and how often. `meta` goes into every checkpoint; `draw` makes a sample grid.
+
+    At least `keep` checkpoints that verify are kept, and the one that training would go back to.
+    """
 
     folder: Path
     meta: dict[str, Any] = field(default_factory=dict)
@@ -31,62 +39,105 @@ class Run:
     keep: int = 2
     draw: Callable[[Denoiser, Path], None] | None = None
 
-    def fit(self, learner: Learner) -> Iterator[Progress]:
-        """Train to the end, resuming from the newest whole checkpoint, and keep the record."""
+    def __post_init__(self) -> None:
+        if self.keep < 2:
+            raise PellucidError(f"keep is {self.keep}; expected 2 checkpoints or more, so that one may be damaged.")
+
+    def fit(self, learner: Learner) -> Generator[Progress, None, None]:
+        """Train to the end, from the newest whole checkpoint if there is one, and keep the record.
+
+        Told to stop by a signal, it saves and raises `Stopped` after the step.
+        """
+        files.make(self.folder)
+        record = Record(self.folder / "metrics.jsonl")
+        with files.alone(self.folder), listening() as ear:
+            self._begin(learner, record)
+            if not self._sample(learner).exists():
+                self._picture(learner, ear)
+            for progress in learner.fit():
+                self._log(progress, learner, record)
+                kept = self._keep(learner, record, told=ear.heard is not None)
+                self._picture(learner, ear)
+                yield progress
+                if ear.heard:
+                    if not kept:
+                        self._keep(learner, record, told=True)
+                    break
+            if ear.heard:
+                raise Stopped(f"stopped by {ear.heard} and kept at step {learner.step} in {self.folder}")
+
+    def _begin(self, learner: Learner, record: Record) -> None:
+        """Take up the newest checkpoint, or make the first, which is what training goes back to at worst."""
+        mend(self.folder)
         if folders(self.folder):
-            learner.restore(latest(self.folder))
-            self._rewind(learner.step)
-        elif self.draw:
-            self.picture(learner)
-        losses: list[float] = []
-        for progress in learner.fit():
-            losses.append(progress.loss)
-            last = progress.step == progress.steps
-            if progress.step % self.log_every == 0 or last:
-                self._log(progress, sum(losses) / len(losses))
-                losses.clear()
-            if progress.step % self.save_every == 0 or last:
-                self.save(learner)
-            if self.draw and (progress.step % self.draw_every == 0 or last):
-                self.picture(learner)
-            yield progress
+            found = latest(self.folder)
+            learner.restore(found)
+            record.resume(found.meta.get("record", {}), cut=True)
+        elif record:
+            raise PellucidError(f"{self.folder} has a record but no checkpoint; put them back, or take another folder.")
+        else:
+            self._save(learner, record)
 
-    def save(self, learner: Learner) -> Path:
-        """Write a checkpoint, then prune all but the newest `keep`."""
-        meta = {**self.meta, "step": learner.step, "images": learner.step * learner.plan.batch}
-        meta |= {"config": learner.model.config(), "seed": learner.plan.seed, "classes": list(learner.data.classes)}
-        done = save(self.folder / "checkpoints" / f"step_{learner.step:07d}", learner.tensors(), meta)
-        for old in folders(self.folder)[self.keep :]:
-            shutil.rmtree(old)
-        return done
+    def _log(self, progress: Progress, learner: Learner, record: Record) -> None:
+        if progress.fault:
+            suspects = learner.suspects(learner.guard.bad[-1].samples)
+            rows, levels = zip(*suspects, strict=True) if suspects else ((), ())
+            record.write({"step": progress.step, "fault": progress.fault, "rows": rows, "levels": levels})
+        else:
+            record.hear(progress.loss)
+        if self._due(learner, self.log_every):
+            record.write({**progress._asdict(), "loss": record.mean()})
 
-    def picture(self, learner: Learner) -> None:
-        """Samples of the EMA weights from the run's fixed noise."""
-        assert self.draw is not None
-        path = self.folder / "samples" / f"step_{learner.step:07d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with learner.ema.applied(learner.model.eval()):
-            self.draw(learner.model, path)
+    def _keep(self, learner: Learner, record: Record, told: bool) -> bool:
+        """Save or roll back, where that is due or we are told to; whether the state is now in a checkpoint."""
+        last, sound = learner.step == learner.plan.steps, not learner.guard.streak
+        wanted = told or (self._due(learner, self.save_every) and (sound or last))
+        if learner.guard.lost or (wanted and not learner.is_finite()):
+            self._roll_back(learner, record)
+        elif wanted:
+            self._save(learner, record)
+        else:
+            return False
+        return True
 
-    def _log(self, progress: Progress, loss: float) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        row = {**progress._asdict(), "loss": loss, "time": time.time()}
-        with open(self.folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
+    def _roll_back(self, learner: Learner, record: Record) -> None:
+        """To the last good checkpoint, at a lower rate; the third time is the last."""
+        fallen, step = learner.guard, learner.step
+        if not fallen.lost:
+            fallen = fallen.skip(Bad(step, "a weight is not finite", ()))
+        found = latest(self.folder, good=True)
+        learner.restore(found)
+        learner.guard = fallen.rolled_back(learner.guard)
+        record.resume(found.meta.get("record", {}))
+        record.write({"step": learner.step, "rolled_back_from": step, "lr": learner.rate, "skipped": fallen.skipped})
+        for folder in folders(self.folder):
+            if number(folder) > learner.step:  # kept on the way that led nowhere
+                files.remove(folder)
+        if learner.guard.rollbacks == ROLLBACKS:
+            raise PellucidError(report(learner.guard, learner.suspects))
 
-    def _rewind(self, step: int) -> None:
-        """Drop the rows that a killed run wrote after its last checkpoint: they will be written again."""
-        path = self.folder / "metrics.jsonl"
-        if path.exists():
-            rows = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            path.write_text("".join(f"{row}\n" for row in rows))
+    def _save(self, learner: Learner, record: Record) -> None:
+        """Write a checkpoint, then prune."""
+        good = learner.step % self.save_every == 0 and not learner.guard.streak
+        meta = {**self.meta, **learner.meta(), "good": good, "record": record.mark()}
+        save(self.folder / "checkpoints" / f"step_{learner.step:07d}", learner.tensors(), meta)
+        prune(self.folder, self.keep)
 
+    def _picture(self, learner: Learner, ear: Ear) -> None:
+        """Samples of the EMA weights from the run's fixed noise, where they are due; dropped if it is told to stop."""
+        if self.draw is None or ear.heard or not self._due(learner, self.draw_every):
+            return
+        path, draw = self._sample(learner), self.draw
+        files.make(path.parent)
+        model = copy.deepcopy(learner.model).eval()  # what is dropped in the midst must not be the model in training
+        model.load_state_dict(learner.ema.state_dict())
+        ear.drop(lambda: draw(model, path))
 
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return float("inf")  # a torn last line
+    def _sample(self, learner: Learner) -> Path:
+        return self.folder / "samples" / f"step_{learner.step:07d}.png"
+
+    def _due(self, learner: Learner, every: int) -> bool:
+        return learner.step % every == 0 or learner.step == learner.plan.steps
 
 
 def train(
@@ -100,13 +151,15 @@ def train(
 ) -> Denoiser:
     """Train `model` (in place) on `data`; returns a copy that holds the EMA weights, ready to sample.
 
-    run: a folder to keep the training in, resumed if it holds a checkpoint. progress: called after each step.
+    run: a folder to keep the training in, resumed if it holds a checkpoint; told to stop by SIGTERM, SIGINT, SIGUSR1 or
+    SIGHUP, training is kept there and ends the process with exit code 75. progress: called after each step.
     """
     learner = Learner(model, data, plan, objective)
     keeper = Run(Path(run)) if isinstance(run, str | Path) else run
-    for report in keeper.fit(learner) if keeper else learner.fit():
-        if progress:
-            progress(report)
+    with closing(keeper.fit(learner) if keeper else learner.fit()) as steps:
+        for step in steps:
+            if progress:
+                progress(step)
     with learner.ema.applied(model):
         return copy.deepcopy(model).eval().requires_grad_(False)
 

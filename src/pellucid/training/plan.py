@@ -1,0 +1,62 @@
+"""The plan of a training run: how long, how fast, and with what care.
+
+    lr(n) = lr min(1, (n + 1)/warmup) decay(n),    n = 0, 1, 2 ...
+
+A decay is a function of the step and the plan; a roll-back halves what comes of it (see guards.py).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import PellucidError
+
+DECAYS: "dict[str, Callable[[int, Plan], float]]" = {
+    "constant": lambda n, plan: 1.0,
+    "cosine": lambda n, plan: (1 + math.cos(math.pi * min(n / plan.steps, 1.0))) / 2,
+    "linear": lambda n, plan: 1 - min(n / plan.steps, 1.0),
+    "rsqrt": lambda n, plan: min(1.0, math.sqrt(max(plan.warmup, 1) / (n + 1))),  # Vaswani et al. 2017, eq. 3
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast: `steps` of `batch` samples, AdamW at `lr` with `warmup` steps and a decay, EMA.
+
+    accumulate  parts in which a batch is worked off, one after the other, to take less memory
+    precision   of the network's arithmetic, "float32" or "bf16"; weights and their average are float32 in any case
+    workers     threads that make the next batches meanwhile; None: 2 beside an accelerator, none beside a CPU
+    compile     torch.compile the blocks that the network repeats
+    """
+
+    steps: int = 5000
+    batch: int = 128
+    seed: int = 0
+    lr: float = 1e-3
+    warmup: int = 100
+    decay: Literal["constant", "cosine", "linear", "rsqrt"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+    accumulate: int = 1
+    precision: Literal["float32", "bf16"] = "float32"
+    workers: int | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate"):
+            if getattr(self, name) < 1:
+                raise PellucidError(f"{name} is {getattr(self, name)}; expected a whole number, 1 or more.")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise PellucidError(f"{name} is {getattr(self, name)}; expected a positive number.")
+        if not 0 <= self.ema < 1:
+            raise PellucidError(f"ema is {self.ema}; expected a decay from 0 (none) to below 1, such as 0.999.")
+        if self.accumulate > self.batch:
+            raise PellucidError(f"accumulate is {self.accumulate}; expected at most the batch, {self.batch}.")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return self.lr * min(1.0, (step + 1) / max(self.warmup, 1)) * DECAYS[self.decay](step, self)
