@@ -15,7 +15,7 @@ FLOORS = [
     "types registry",
     "paths nets noise settings files",
     "predictions grids oracle samplers guidance conditioning ema metrics data pictures",
-    "denoiser",
+    "denoiser likelihood",
     "objective sampling checkpoint",
     "training interop drawing batcher",
     "config explain serve systems",

@@ -1,7 +1,7 @@
 """Tables of what is registered, made while the pages are built:
 
-    ```{parts} pellucid.samplers.registry
-    ```
+```{parts} pellucid.samplers.registry
+```
 """
 
 import importlib

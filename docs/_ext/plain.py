@@ -1,9 +1,9 @@
 """Docstrings are plain text, written for people who read the source. Here they become pages, as they stand:
 
-    indented lines, and paragraphs in columns     shown letter for letter: formulas, tables
-    paragraphs that begin `name: ...`             a list of names
-    `words in backquotes`                         code
-    everything else                               prose, its symbols typeset; no sign has a hidden meaning
+indented lines, and paragraphs in columns     shown letter for letter: formulas, tables
+paragraphs that begin `name: ...`             a list of names
+`words in backquotes`                         code
+everything else                               prose, its symbols typeset; no sign has a hidden meaning
 """
 
 import html

@@ -1,7 +1,7 @@
 """The account of a room of the house, made from its source while the pages are built:
 
-    ```{room} samplers       every module of the room, by name
-    ```{commands}            every command of the command line, with its arguments and options
+```{room} samplers       every module of the room, by name
+```{commands}            every command of the command line, with its arguments and options
 """
 
 import pkgutil

@@ -22,8 +22,8 @@ _HOMES = {
 }
 _ROOMS = {
     *("batcher", "checkpoint", "conditioning", "config", "data", "denoiser", "ema", "errors", "explain", "grids"),
-    *("guidance", "metrics", "nets", "noise", "objective", "oracle", "paths", "pictures", "predictions", "registry"),
-    *("samplers", "sampling", "training", "types"),
+    *("guidance", "likelihood", "metrics", "nets", "noise", "objective", "oracle", "paths", "pictures", "predictions"),
+    *("registry", "samplers", "sampling", "training", "types"),
 }
 
 __all__ = [*_HOMES, *_ROOMS]

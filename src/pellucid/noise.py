@@ -26,6 +26,7 @@ _WEYL = 0x9E3779B9, 0xBB67AE85
 _LOW = 0xFFFFFFFF
 
 START, TRAIN, TIMES, DROP, ORDER, TOY, TREE = 0, 101, 102, 103, 104, 105, 106
+BOUND, LEVEL, PROBE, GRAIN = 107, 108, 109, 110
 """Streams. The k-th draw of a sampler's step has stream 1 + k; the others keep out of its way."""
 
 Ints = int | Tensor

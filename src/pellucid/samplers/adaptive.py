@@ -124,7 +124,7 @@ class Adaptive(Sampler):
     def size(self, wrong: Batch, old: Batch, new: Batch) -> Times:
         """|E| of each sample."""
         wrong = wrong / (self.atol + self.rtol * torch.maximum(old.abs(), new.abs()))
-        return wrong.double().flatten(1).square().mean(1).sqrt().cpu()
+        return wrong.detach().double().flatten(1).square().mean(1).sqrt().cpu()  # steps are no function of x
 
 
 def asked(denoise: Denoise, y: Batch, angle: Times) -> Denoised:

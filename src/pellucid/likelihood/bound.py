@@ -1,0 +1,279 @@
+r"""The bound on log p that diffusion models are trained on, term by term.
+
+    log p(x0) >= - KL(q(x_1 | x0) || N(0, sigma_1^2)) - sum_t KL(q(x_s | x_t, x0) || p(x_s | x_t)) + E log p(x0 | x_cut)
+                   prior                                diffusion                                    decoder
+
+prior: alpha_1^2 |x0|^2 / (2 sigma_1^2), 0 on a path that ends in noise alone.
+
+diffusion: both Gaussians have the variance v = sigma_s^2 (1 - exp(-2 h)), h = lam_s - lam_t, unless the model has its
+own, v'. With m = alpha_s dx0 + sigma_s exp(-h) deps the gap of their means, (dx0, deps) the error of the pair, each
+dimension gives (log v'/v + (v + m^2)/v' - 1)/2; with equal variances all give
+
+    (SNR_s - SNR_t) |dx0|^2 / 2,  and for T -> infinity  int SNR |dx0|^2 dlam = int |deps|^2 dlam
+
+(Kingma et al. 2021, eq. 13 and 17; their gamma is -2 lam). With the exact denoiser |dx0|^2 falls on average as SNR
+rises: the sum lies above the integral, by at most sum (SNR_s - SNR_t) (|dx0_t|^2 - |dx0_s|^2)/2, and with the integral
+the bound is log p itself.
+
+decoder: N(x0^, (sigma/alpha)^2) at the smallest noise, or the mass that it has in the bins of quantised data
+(grain.py). What it gives away is of order (sigma/alpha)^2 over the variance of the data.
+
+Two things keep digits. Errors are measured along the turn of the pair, e = cos(theta) deps - sin(theta) dx0, for which
+|deps| = cos(theta) |e| without a quotient at either end. And of data of variance w the error deps holds g eps, with
+g = w/(w + exp(-2 lam)): so g^2 (|eps|^2 - d), whose mean is zero, is taken off |deps|^2.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .. import grids
+from ..errors import PellucidError
+from ..grids import Grid
+from ..noise import BOUND, LEVEL, normal, uniform
+from ..paths import Path, slope
+from ..registry import Positive
+from ..types import Batch, Cond, Denoised, Model, Times, along
+from .grain import decode
+from .value import Curve, Likelihood, door
+
+
+class Draws(Protocol):
+    """Times at which an integral over t is looked at: quantiles, and their density. Those of objective.py are such."""
+
+    def times(self, u: Tensor, path: Path) -> Times: ...
+
+    def density(self, t: Times, path: Path) -> Times: ...
+
+
+@dataclass(frozen=True)
+class Wiener:
+    """q(lam) = v/(v + exp(-2 lam)) / Z between sigma/alpha = low and the path's end, v = std^2.
+
+    What a Gaussian of variance v loses there: of such data every draw says the same, and of all data of this variance
+    it is where the noise first hides it that decides.
+    """
+
+    std: Positive = 0.5
+    low: Positive = 1e-3
+
+    def _ends(self, path: Path) -> tuple[Tensor, Tensor]:
+        """int v/(v + exp(-2 lam)) dlam = log(1 + v exp(2 lam))/2, at the path's end and at `low`."""
+        one = torch.ones((), dtype=torch.float64)
+        return self._mass(path.lam(one)), self._mass(-math.log(self.low) * one)
+
+    def _mass(self, lam: Tensor) -> Tensor:
+        return torch.logaddexp(torch.zeros_like(lam), 2 * (lam + math.log(self.std))) / 2
+
+    def times(self, u: Tensor, path: Path) -> Times:
+        """The time at quantile u, rising from the data to the path's end."""
+        end, low = self._ends(path)
+        mass = 2 * (low + u * (end - low))
+        return path.time((mass + torch.log(-torch.expm1(-mass))) / 2 - math.log(self.std)).clamp(max=1)
+
+    def density(self, t: Times, path: Path) -> Times:
+        """p(t)."""
+        end, low = self._ends(path)
+        lam = path.lam(t)
+        return torch.sigmoid(2 * (lam + math.log(self.std))) / (low - end) * slope(path.lam, t).abs()
+
+
+class Seen(NamedTuple):
+    """The errors of the pair at x_t, what of |deps|^2 is the noise's own chance [b], and what the model said."""
+
+    dx0: Tensor  # [b, *shape] float64
+    deps: Tensor
+    chance: Tensor
+    said: Denoised
+
+
+class Asked(NamedTuple):
+    """A model, data of it, and whose noise is drawn."""
+
+    model: Model
+    x0: Tensor  # [b, *shape] float64
+    cond: Cond
+    seed: int
+    number: Tensor  # [b] of the samples
+    grain: float
+    std: float
+
+    def take(self, i: Tensor) -> "Asked":
+        """The samples at i."""
+        cond = {name: value[i.to(value.device)] for name, value in self.cond.items()}
+        return self._replace(x0=self.x0[i], number=self.number[i], cond=cond)
+
+    def see(self, t: Times, step: int) -> Seen:
+        """The model at times t [b] in noise number `step`."""
+        path = self.model.path
+        eps = normal(self.seed, self.number, step, tuple(self.x0.shape[1:]), stream=BOUND, dtype=torch.float64)
+        d = self.model(path.mix(self.x0, eps, t).to(self.model.device, self.model.dtype), t, self.cond)
+        share = torch.sigmoid(2 * (path.lam(t) + math.log(self.std)))  # g
+        chance = share**2 * (eps.square() - 1).flatten(1).sum(1)
+        return Seen(self.x0 - d.x0.cpu().double(), eps - d.eps.cpu().double(), chance, d)
+
+    def prior(self, t: Times) -> Tensor:
+        """[b] - KL(q(x_t | x0) || N(0, sigma_t^2)), t [] where the noise begins."""
+        return -torch.exp(2 * self.model.path.lam(t)) * self.x0.flatten(1).square().sum(1) / 2
+
+    def decoder(self, t: Times, step: int) -> Tensor:
+        """[b] log p(x0 | x_t)."""
+        seen = self.see(t, step)
+        found = decode(self.x0, self.x0 - seen.dx0, torch.exp(-self.model.path.lam(t)), self.grain)
+        return found if self.grain else found + seen.chance / 2
+
+    def density(self, t: Times, step: int) -> Tensor:
+        """[b] |deps|^2: the diffusion term for each unit of lam."""
+        path, seen = self.model.path, self.see(t, step)
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        cos = alpha / (alpha**2 + sigma**2)  # over r, as e below is r e
+        e = along(cos * alpha, seen.deps) * seen.deps - along(cos * sigma, seen.dx0) * seen.dx0
+        return e.flatten(1).square().sum(1) - seen.chance
+
+    def divergence(self, t: Times, s: Times, step: int) -> Tensor:
+        """[b] KL(q(x_s | x_t, x0) || p(x_s | x_t))."""
+        path, seen = self.model.path, self.see(t, step)
+        h, sigma = path.lam(s) - path.lam(t), path.sigma(s)
+        v = sigma**2 * -torch.expm1(-2 * h)
+        m = along(path.alpha(s), seen.dx0) * seen.dx0 + along(sigma * torch.exp(-h), seen.deps) * seen.deps
+        square = m.square() / along(v, m)
+        if seen.said.spread is None:
+            chance = torch.where(h.isfinite(), torch.expm1(2 * h) * seen.chance, 0.0)
+            return (square.flatten(1).sum(1) - chance) / 2
+        ratio = 2 * along(torch.log(path.sigma(t) / sigma), m) * seen.said.spread.cpu().double()  # log v'/v
+        return (ratio + (1 + square) * torch.exp(-ratio) - 1).flatten(1).sum(1) / 2
+
+
+class Chain(NamedTuple):
+    """The diffusion term as a sum: a KL for each step of a grid but the last, which is the decoder's."""
+
+    times: Times
+
+    @property
+    def edges(self) -> Times:
+        """The times between which its parts lie, the last one the decoder's."""
+        return self.times[:-1]
+
+    def part(self, asked: Asked, k: int, step: int) -> Tensor:
+        """[b] the k-th KL."""
+        t, s = self.times[k].expand(len(asked.x0)), self.times[k + 1].expand(len(asked.x0))
+        return asked.divergence(t, s, step)
+
+
+class Integral(NamedTuple):
+    """The diffusion term as an integral, in parts of equal probability under `draws`; nothing falls below edges[-1]."""
+
+    draws: Draws
+    edges: Times
+
+    def part(self, asked: Asked, k: int, step: int) -> Tensor:
+        """[b] what falls on the k-th part, seen at one time in it."""
+        path, parts = asked.model.path, len(self.edges) - 1
+        u = 1 - (k + uniform(asked.seed, asked.number, step, stream=LEVEL)) / parts
+        t = self.draws.times(u, path)
+        price = slope(path.lam, t).abs() / (parts * self.draws.density(t, path))
+        return torch.where(t >= self.edges[-1], price * asked.density(t, step), 0.0)
+
+
+@torch.no_grad()
+def discrete(
+    model: Model,
+    x: Batch,
+    *,
+    cond: Cond | None = None,
+    grain: float = 0.0,
+    std: float = 0.5,
+    steps: int = 100,
+    grid: Grid | str = "lam",
+    rounds: int = 2,
+    seed: int = 0,
+    first: int = 0,
+    batch: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> Likelihood:
+    """The bound of a chain of `steps` steps on x [n, *shape] in model units; `curve` has every KL.
+
+    grain: the step between values of quantised data (2/255 for bytes), 0 for continuous data.
+    std: about the data's standard deviation; it lowers the errors, and changes no mean.
+    grid: the times of the chain, those of any sampler; the last step, to the data, is the decoder.
+    rounds: how often the whole chain is gone through, each time in other noise.
+    seed, first: sample i is seen in the noise of number first + i. progress: called with (samples finished, n).
+    """
+    door(model, x, cond, grain, {"steps": steps, "rounds": rounds, "batch": batch})
+    chosen = grids.registry.resolve(grid)
+    if chosen.rises:
+        raise PellucidError("the grid goes back up on its way, and a chain does not; take lam, karras or uniform.")
+    chain, asked = Chain(chosen(model.path, steps)), _asked(model, x, cond, grain, std, seed, first)
+    return _bound("discrete", chain, asked, rounds, batch, progress)
+
+
+@torch.no_grad()
+def continuous(
+    model: Model,
+    x: Batch,
+    *,
+    cond: Cond | None = None,
+    grain: float = 0.0,
+    std: float = 0.5,
+    times: Draws | None = None,
+    low: float = 1e-3,
+    levels: int = 16,
+    rounds: int = 2,
+    seed: int = 0,
+    first: int = 0,
+    batch: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> Likelihood:
+    """The bound of endlessly many steps on x [n, *shape] in model units, down to sigma/alpha = low.
+
+    times: at which t the integral is looked at, by default those of `Wiener`. Every round has one of them in each of
+    `levels` parts of equal probability; `curve` has what falls on each part.
+    grain, std, rounds, seed, first, progress: as for `discrete`.
+    """
+    door(model, x, cond, grain, {"levels": levels, "rounds": rounds, "batch": batch})
+    if not 0 < low < 1:
+        raise PellucidError(f"low is {low}; expected the sigma/alpha of the decoder, such as 1e-3.")
+    asked, draws = _asked(model, x, cond, grain, std, seed, first), times or Wiener(std, low)
+    end = model.path.time(-torch.tensor(low, dtype=torch.float64).log())
+    edges = draws.times(torch.linspace(1, 0, levels + 1, dtype=torch.float64), model.path)
+    integral = Integral(draws, torch.cat([edges[:-1].clamp(min=end), end[None]]))
+    return _bound("continuous", integral, asked, rounds, batch, progress)
+
+
+def _asked(model: Model, x: Batch, cond: Cond | None, grain: float, std: float, seed: int, first: int) -> Asked:
+    if not 0 < std < math.inf:
+        raise PellucidError(f"std is {std}; expected a positive number, about the data's standard deviation.")
+    here = {name: value.to(model.device) for name, value in (cond or {}).items()}
+    return Asked(model, x.double().cpu(), here, seed, torch.arange(first, first + len(x)), grain, std)
+
+
+def _bound(
+    kind: str,
+    diffusion: Chain | Integral,
+    asked: Asked,
+    rounds: int,
+    batch: int,
+    progress: Callable[[int, int], None] | None,
+) -> Likelihood:
+    """Prior, diffusion and decoder of all samples, batch by batch."""
+    began, n, edges, tables, decoders = time.perf_counter(), len(asked.x0), diffusion.edges, [], []
+    last, parts = edges[-1], len(edges) - 1
+    for i in torch.arange(n).split(batch):
+        some = asked.take(i)
+        steps = torch.arange(rounds * (parts + 1)).reshape(rounds, parts + 1).tolist()
+        found = [torch.stack([diffusion.part(some, k, row[k]) for k in range(parts)]) for row in steps] if parts else []
+        tables.append(torch.stack(found, 2).transpose(0, 1) if parts else torch.zeros(len(i), 0, rounds))
+        decoders.append(torch.stack([some.decoder(last.expand(len(i)), row[-1]) for row in steps], 1))
+        if progress:
+            progress(int(i[-1]) + 1, n)
+    table, prior = torch.cat(tables).double(), asked.prior(edges[0])[:, None].expand(n, rounds)  # [n, parts, rounds]
+    each = table.mean(2)
+    curve = Curve(edges, each.mean(0), each.std(0) / n**0.5)
+    terms = {"prior": prior, "diffusion": -table.sum(1), "decoder": torch.cat(decoders)}
+    calls, seconds = rounds * (parts + 1), time.perf_counter() - began
+    return Likelihood(kind, terms, asked.x0[0].numel(), True, calls, seconds, curve)
