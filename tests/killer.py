@@ -1,4 +1,4 @@
-"""A warm parent that forks trainings and kills them: `python tests/killer.py MODE FOLDER COUNT` prints its figures.
+"""A warm parent that forks trainings and kills them: `python tests/killer.py FOLDER kills=200 signals=50` tells how.
 
 Not a part of the test process, where torch has computed gradients already and must not be forked.
 """
@@ -174,6 +174,8 @@ def signals(root: Path, count: int) -> dict[str, Any]:
     live(root / "whole", lambda: None, lambda pid, said: None)
     lasts, whole = time.monotonic() - began, digest(root / "whole")
     figures: dict[str, Any] = {"signals": 0, "not 75": 0, "steps lost": 0, "slowest": 0.0, "runs": 0, "different": 0}
+    impatient = live(root / "twice", asleep, twice)
+    figures["at once"] = impatient.status == -signal.SIGINT and impatient.seconds < 5
     while figures["signals"] < count:
         folder, code = root / f"run-{figures['runs']}", 75
         while code:
@@ -188,6 +190,17 @@ def signals(root: Path, count: int) -> dict[str, Any]:
         figures["runs"] += 1
         shutil.rmtree(folder)
     return figures
+
+
+def asleep() -> None:
+    """From now on a gradient takes a minute."""
+    gradient = Learner.gradient
+    Learner.gradient = lambda *arguments: time.sleep(60) or gradient(*arguments)  # type: ignore[method-assign]
+
+
+def twice(pid: int, said: dict[str, int]) -> None:
+    later(pid, 0.3, signal.SIGTERM)
+    later(pid, 0.3, signal.SIGINT)
 
 
 def memory(root: Path, count: int) -> dict[str, Any]:
@@ -219,5 +232,8 @@ def awake(model: Denoiser) -> Denoiser:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     Learner(model(), points(), PLAN)  # what torch opens late is open now, and each child has it
-    modes = {"kills": kills, "signals": signals, "memory": memory}
-    print(json.dumps(modes[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))))
+    modes, found = {"kills": kills, "signals": signals, "memory": memory}, {}
+    for word in sys.argv[2:]:
+        mode, count = word.split("=")
+        found[mode] = modes[mode](Path(sys.argv[1]) / mode, int(count))
+    print(json.dumps(found))

@@ -106,56 +106,30 @@ def test_interrupted_after_every_step_it_is_the_same_run(tmp_path: Path, workers
 # ---- Killed
 
 
-def killer(mode: str, folder: Path, count: int) -> dict[str, Any]:
+def killer(folder: Path, *wanted: str) -> dict[str, Any]:
     script = Path(__file__).with_name("killer.py")
-    done = subprocess.run([sys.executable, script, mode, folder, str(count)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, script, folder, *wanted], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
 
-def nothing_is_lost(folder: Path, count: int) -> None:
-    figures = killer("kills", folder, count)
-    assert figures["kills"] == count and figures["inside"] >= count // 2 - 1
-    assert not any(figures[fault] for fault in ("lost", "unreadable", "torn", "different", "litter")), figures
+def unkillable(folder: Path, kills: int, signals: int) -> None:
+    figures = killer(folder, f"kills={kills}", f"signals={signals}")
+    killed, told = figures["kills"], figures["signals"]
+    assert killed["kills"] == kills and killed["inside"] >= kills // 2 - 1
+    assert not any(killed[fault] for fault in ("lost", "unreadable", "torn", "different", "litter")), killed
+    assert told["signals"] == signals and told["slowest"] < 5 and told["at once"]
+    assert not any(told[fault] for fault in ("not 75", "steps lost", "different")), told
 
 
-def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path) -> None:
-    """kill -9, every other one inside a save."""
-    nothing_is_lost(tmp_path, 10)
-
-
-@pytest.mark.soak
-def test_killed_200_times_nothing_is_lost(tmp_path: Path) -> None:
-    nothing_is_lost(tmp_path, 200)
-
-
-def every_signal_is_obeyed(folder: Path, count: int) -> None:
-    figures = killer("signals", folder, count)
-    assert figures["signals"] == count and figures["slowest"] < 5
-    assert not any(figures[fault] for fault in ("not 75", "steps lost", "different")), figures
-
-
-def test_told_to_stop_it_keeps_every_step(tmp_path: Path) -> None:
-    every_signal_is_obeyed(tmp_path, 3)
+def test_killed_or_told_to_stop_at_any_moment_nothing_is_lost(tmp_path: Path) -> None:
+    """kill -9, every other one inside a save; signals, of which a second one ends it at once."""
+    unkillable(tmp_path, 10, 3)
 
 
 @pytest.mark.soak
-def test_told_to_stop_50_times_it_keeps_every_step(tmp_path: Path) -> None:
-    every_signal_is_obeyed(tmp_path, 50)
-
-
-def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    code = f"""
-import os, signal
-from pathlib import Path
-from killer import Learner, PLAN, Run, model, points
-for progress in Run(Path({str(tmp_path / "run")!r})).fit(Learner(model(), points(), PLAN)):
-    os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGINT)
-    print("too late")
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGINT and not done.stdout, done
+def test_killed_200_times_and_told_to_stop_50_times_nothing_is_lost(tmp_path: Path) -> None:
+    unkillable(tmp_path, 200, 50)
 
 
 def test_handlers_are_set_for_the_loop_alone(tmp_path: Path) -> None:
@@ -384,5 +358,5 @@ def test_memory_that_runs_out_for_one_sample_is_said() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
 def test_a_process_short_of_memory_goes_on(tmp_path: Path) -> None:
-    figures = killer("memory", tmp_path, 4000)
+    figures = killer(tmp_path, "memory=4000")["memory"]
     assert figures["parts"] > 1 and figures["apart"] <= 1e-6

@@ -143,7 +143,8 @@ def number(folder: Path) -> int:
 
 def mend(run: Path) -> None:
     """Clear away what a killed process left half done. Only for who is alone in the run."""
-    files.sweep(run / "checkpoints")
+    for folder in (run, run / "checkpoints", run / "samples"):
+        files.sweep(folder)
     for old in folders(run):
         if old.name.endswith(files.OLD):
             newer = old.with_name(old.name.removesuffix(files.OLD))
@@ -204,6 +205,8 @@ def build(found: Checkpoint, group: str = "ema") -> Denoiser:
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError) as error:
         why = str(error).partition("\n")[0].rstrip(".")
         raise PellucidError(f"the checkpoint does not hold the model it describes ({why}); train again.") from None
+    if found.meta["step"] == 0:
+        warnings.warn("this is the checkpoint of step 0: the model has learnt nothing yet.", stacklevel=2)
     return model.eval().requires_grad_(False)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .errors import PellucidError
 
-PARTIAL = ".partial-"  # begins the names of folders that are being written or removed
+PARTIAL = ".partial-"  # begins the names of what is being written or removed
 OLD = ".old"  # ends the name of a folder while another takes its place
 _numbers = itertools.count()
 MISTAKEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
@@ -31,7 +31,7 @@ def check_writable(path: Path) -> None:
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary place beside `path`; what is written there is moved to `path` at the end, or removed on failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}")
+    temporary = path.with_name(f"{PARTIAL}{path.name}-{os.getpid()}-{next(_numbers)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
@@ -122,7 +122,7 @@ def remove(folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what processes that were killed have left half done in `folder`."""
     for left in folder.glob(f"{PARTIAL}*"):
-        shutil.rmtree(left)
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def flush(path: Path) -> None:
@@ -130,6 +130,9 @@ def flush(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # where folders cannot be flushed, they need not be
+            raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(handle)
 

@@ -100,6 +100,7 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, Any]
 
     from ..files import whole
     from ..training import Learner, Run, Stopped
+    from ..training.record import plain
 
     with progress("reading") as show:
         data = recipe.read(lambda done, total: show(done, total, ""))
@@ -120,7 +121,7 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, Any]
     try:
         with progress("training") as show:
             for report in run.fit(learner):
-                last = report._asdict()
+                last = plain(report._asdict())
                 show(report.step, report.steps, words(report))
     except Stopped as stopped:
         tell(f"{stopped.sentence}; go on with: pellucid train {quote(str(folder))}")

@@ -55,7 +55,8 @@ class Guard:
             return f"the loss is {loss}"
         if not math.isfinite(norm):
             return f"the gradient's norm is {norm}"
-        if len(self.norms) >= ENOUGH and norm > SPIKE * (usual := median(self.norms)):
+        usual = median(self.norms) if len(self.norms) >= ENOUGH else 0.0
+        if usual and norm > SPIKE * usual:
             return f"the gradient's norm is {norm:.2g}, and was {usual:.2g}"
         return None
 

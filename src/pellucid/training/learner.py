@@ -145,7 +145,8 @@ class Learner:
     def suspects(self, samples: Sequence[int]) -> list[tuple[int, float]]:
         """(row of the data, noise level sigma/alpha) of samples by their numbers."""
         index, path = torch.tensor(samples, dtype=torch.int64), self.model.path
-        levels = torch.exp(-path.lam(self.objective.draw(path, self.plan.seed, index)))
+        with torch.no_grad():
+            levels = torch.exp(-path.lam(self.objective.draw(path, self.plan.seed, index)))
         return list(zip(self.rows(index).tolist(), levels.tolist(), strict=True))
 
     def _suspected(self, losses: Tensor) -> tuple[int, ...]:

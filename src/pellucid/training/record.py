@@ -17,6 +17,11 @@ from typing import Any
 from .. import files
 
 
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with None for what is no number, which JSON has no word for."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+
+
 class Record:
     """The file, and the losses since its last row of them."""
 
@@ -39,9 +44,8 @@ class Record:
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row."""
-        plain = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
         with open(self.path, "ab") as file:
-            file.write(json.dumps({**plain, "time": time.time()}).encode() + b"\n")
+            file.write(json.dumps({**plain(row), "time": time.time()}).encode() + b"\n")
 
     def mark(self) -> dict[str, Any]:
         """How far it is, as plain data; all of it is on the disk by then."""
