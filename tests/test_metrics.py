@@ -481,7 +481,8 @@ every_metric = pytest.mark.parametrize("name", registry.names())
 
 def case(shift: float = 0.0) -> Case:
     """Samples of the data's law, or `shift` away from it; a judge that reads labels best where x has mean 0."""
-    return Case(view(120, 0, shift), view(100, 1), view(200, 2), seed=3, judge=lambda x: (x[:, 0, 0, 0] > 0).long())
+    sets = view(120, 0, shift), view(100, 1), view(200, 2).x, view(120, 3)
+    return Case(*sets, seed=3, judge=lambda x: (x[:, 0, 0, 0] > 0).long())
 
 
 @every_metric

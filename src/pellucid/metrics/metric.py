@@ -43,9 +43,15 @@ class Case:
 
     samples: View
     real: View
-    train: View
+    train: Tensor  # [m, *shape], all of it, in model units
+    twin: View  # as many of the training data as there are samples, or as there are
     seed: int = 0
     judge: Judge | None = None  # of classes, from the training data alone
+
+    def spread(self, most: int) -> "Case":
+        """The same with at most so many samples in each set."""
+        sets = {name: getattr(self, name).spread(most) for name in ("samples", "real", "twin")}
+        return replace(self, **sets)
 
     def instead(self, samples: View, real: View | None = None) -> "Case":
         """The same with other samples, perhaps against other real data."""
@@ -68,4 +74,4 @@ class Metric(ABC):
 
     def floor(self, case: Case) -> Case:
         """The case in which real data take the samples' place: here, as many of the training data."""
-        return case.instead(case.train.spread(len(case.samples.x)))
+        return case.instead(case.twin)

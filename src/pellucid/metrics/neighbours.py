@@ -75,7 +75,7 @@ class Copies(Metric):
     most = 10_000
 
     def __call__(self, case: Case) -> dict[str, Figure]:
-        x, train = case.samples.x, case.train.x
+        x, train = case.samples.x, case.train
         return {"copy_ratio": copy_ratio(x, train, case.real.x, case.seed), "copies": copies(x, train)}
 
     def floor(self, case: Case) -> Case:
