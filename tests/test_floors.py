@@ -14,7 +14,7 @@ FLOORS = [
     "errors",  # the cellar, floor -1
     "types registry",
     "paths nets noise settings files",
-    "predictions grids oracle samplers guidance conditioning ema metrics data pictures",
+    "predictions grids oracle samplers guidance conditioning coupling ema metrics data pictures",
     "denoiser likelihood",
     "objective sampling checkpoint",
     "training interop drawing batcher",

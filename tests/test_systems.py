@@ -1,13 +1,18 @@
 """Systems against what is known of them: exact reverse chains, games played again, samples without neighbours."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from pellucid.data import load
-from pellucid.systems import binomial, gan
+from pellucid.oracle import GaussianMixture
+from pellucid.paths import Cosine, Flow
+from pellucid.predictions import Velocity
+from pellucid.sampling import invert
+from pellucid.systems import binomial, gan, reflow
 
 T = torch.linspace(0.1, 1.0, 10, dtype=torch.float64)
 
@@ -82,3 +87,34 @@ def test_r1_is_paid_on_data_alone() -> None:
     losses = [game.advance() for game in games]
     weights = [torch.cat([w.flatten() for w in game.discriminator.parameters()]) for game in games]
     assert losses[0][1] == losses[1][1] and not torch.equal(*weights)
+
+
+def test_a_straight_flow_has_nothing_to_learn_from_its_own_pairs() -> None:
+    """All data in one point: every trajectory is a line, one step draws what fifty do, and S is 0."""
+    point = GaussianMixture(torch.ones(1), torch.tensor([[0.7, -0.2]]), torch.tensor(0.0)).at(Flow())
+    far, near = (reflow.pairs(point, 32, sampler="euler", steps=steps) for steps in (50, 1))
+    close(far["x"], near["x"], 1e-6)
+    t, rule = torch.linspace(0.01, 0.99, 32, dtype=torch.float64), Velocity()
+    x0, eps = (near[name].double() for name in ("x", "noise"))
+    d = point(Flow().mix(x0, eps, t), t)
+    close(rule.target(Flow(), d.x0, d.eps, t), eps - x0, 1e-6)  # its own pairs' target is its own velocity
+    assert reflow.straightness(point, 64, steps=5).value < 1e-12
+
+
+def test_curved_flows_are_seen_as_curved_and_pairs_lie_on_them() -> None:
+    data = GaussianMixture.random(4, 2, seed=2, spread=2.0)
+    curved = reflow.straightness(data.at(Cosine()), 400)
+    assert curved.value > 20 * curved.error and 0.01 < curved.value < 1
+    made = reflow.pairs(data.at(Cosine()), 16, torch.arange(16) % 2, steps=60)
+    there = invert(
+        data.at(Flow()), made["x"].double(), sampler="rk4", steps=200, grid="uniform", cond={"label": made["label"]}
+    )
+    assert made["noise"].shape == (16, 2) and float((there.noise - made["noise"]).abs().max()) < 0.05
+
+
+def test_pairs_are_kept_as_data_that_bring_their_noise(tmp_path: Path) -> None:
+    made = reflow.pairs(GaussianMixture.random(3, 2).at(Flow()), 40, torch.arange(40) % 2, steps=2)
+    data = load(reflow.save(tmp_path / "pairs.npz", made), held_out=0.25)
+    x, cond = data.batch(torch.arange(30))
+    rows = (made["x"][:, None] == x).all(2).double().argmax(0)
+    assert torch.equal(made["noise"][rows], cond["noise"]) and torch.equal(made["label"][rows], cond["label"])

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from . import grids, guidance, paths, predictions, samplers
 from .checkpoint import folders
+from .coupling import registry as couplings
 from .data import Dataset, Progress, load, toys
 from .denoiser import Denoiser
 from .errors import PellucidError, unknown
@@ -57,6 +58,7 @@ class Aim(Section):
     weight: Part = "unit"
     drop: Share = 0.1
     bound: Annotated[float, Field(ge=0)] = 0.0  # how much of the variational bound, where the variance is learned
+    coupling: Part = "independent"  # of noise and data
 
 
 class Optim(Section):
@@ -129,6 +131,7 @@ class Recipe(Section):
             (predictions.registry, self.prediction),
             (times_registry, self.objective.times),
             (weight_registry, self.objective.weight),
+            (couplings, self.objective.coupling),
             (samplers.registry, self.sample.sampler),
             (grids.registry, self.sample.grid),
         ]
@@ -190,8 +193,8 @@ class Recipe(Section):
     def aim(self) -> Objective:
         """The objective."""
         times = times_registry.make(self.objective.times)
-        weight = weight_registry.make(self.objective.weight)
-        return Objective(times, weight, self.objective.drop, bound=self.objective.bound)
+        weight, coupling = weight_registry.make(self.objective.weight), couplings.make(self.objective.coupling)
+        return Objective(times, weight, self.objective.drop, bound=self.objective.bound, coupling=coupling)
 
     def plan(self, model: Denoiser, data: Dataset) -> Plan:
         """The plan of training; where only minutes are given, a few steps of a copy tell how many fit."""

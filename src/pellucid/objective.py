@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .conditioning import drop
+from .coupling import Coupling, Independent
 from .denoiser import Denoiser
 from .errors import PellucidError
 from .noise import DROP, TIMES, TRAIN, normal, uniform
@@ -212,7 +213,7 @@ class Objective:
 
     `span`: the quantiles of the times that are drawn; the ends, where the signal-to-noise ratio may be 0 or infinite,
     are left out by a hair. `bound`: where the variance is learned, this much of the bound beside the loss (Nichol &
-    Dhariwal 2021, eq. 16: L_hybrid), for a chain of `steps`.
+    Dhariwal 2021, eq. 16: L_hybrid), for a chain of `steps`. `coupling`: which noise goes with which data.
     """
 
     times: TimeSampler = field(default_factory=Uniform)
@@ -221,6 +222,7 @@ class Objective:
     span: tuple[float, float] = (1e-5, 1 - 1e-5)
     bound: float = 0.0
     steps: int = 1000
+    coupling: Coupling = Independent()
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop <= 1:
@@ -251,10 +253,14 @@ class Objective:
 
     def lesson(self, x0: Batch, cond: Cond, seed: int, index: Tensor) -> Lesson:
         """Samples number `index` with their own noise, some of their conditions withheld. It knows no model."""
-        eps = normal(seed, index, 0, tuple(x0.shape[1:]), stream=TRAIN, dtype=x0.dtype)
-        if self.drop > 0 and cond:
-            cond = drop(cond, uniform(seed, index, stream=DROP) < self.drop)
-        return Lesson(index, x0, eps, dict(cond))
+        heard = dict(cond)
+        eps = heard.pop("noise", None)  # what brought its own noise keeps it
+        if eps is None:
+            fresh = normal(seed, index, 0, tuple(x0.shape[1:]), stream=TRAIN, dtype=x0.dtype)
+            eps = self.coupling.couple(x0, fresh)
+        if self.drop > 0 and heard:
+            heard = dict(drop(heard, uniform(seed, index, stream=DROP) < self.drop))
+        return Lesson(index, x0, eps, heard)
 
     def __call__(self, model: Denoiser, lesson: Lesson, seed: int) -> Tensor:
         """[b]: the loss of a lesson at its samples' own times, of which a path that is learned has the last word."""

@@ -8,21 +8,22 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NoReturn
 
 import typer
 
 from ..errors import PellucidError
-from . import demo, explain, listing, sample, train
+from . import compare, demo, explain, listing, sample, train
 
 app = typer.Typer(
     help="Diffusion models in one equation: x_t = alpha(t) x0 + sigma(t) eps.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-COMMANDS = demo.demo, train.train, sample.sample, explain.explain, explain.verify, listing.list_, listing.show
+COMMANDS: list[Callable[..., None]] = [demo.demo, train.train, sample.sample, explain.explain, explain.verify]
+COMMANDS += [compare.compare, listing.list_, listing.show]
 for command in COMMANDS:
     app.command(command.__name__.rstrip("_"))(command)
 

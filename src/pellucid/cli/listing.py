@@ -31,13 +31,13 @@ def list_(
 
 
 def _registries() -> "dict[str, Registry[Any]]":
-    from .. import grids, guidance, metrics, nets, objective, paths, predictions, samplers
+    from .. import coupling, grids, guidance, metrics, nets, objective, paths, predictions, samplers
     from ..data import toys
 
     registries: list[Registry[Any]] = [paths.registry, predictions.registry, samplers.registry, grids.registry]
     registries += [nets.registry, objective.weights, objective.times, toys.registry, guidance.registry]
-    registries += [metrics.registry]
-    names = "paths predictions samplers grids nets weights times toys guidances metrics"
+    registries += [metrics.registry, coupling.registry]
+    names = "paths predictions samplers grids nets weights times toys guidances metrics couplings"
     return dict(zip(names.split(), registries, strict=True))
 
 

@@ -1,7 +1,8 @@
 """Arrays in an .npz file: pictures in bytes, or points of any shape, with labels where there are any.
 
 Samples are under x, images, arr_0 or x_train; labels under y, labels, label, arr_1 or y_train; held-out samples, where
-there are any, under x_test and y_test. Nothing that is pickled is opened.
+there are any, under x_test and y_test, and the noise that each sample belongs to, if it has one, under noise. Nothing
+that is pickled is opened.
 """
 
 import zipfile
@@ -29,6 +30,8 @@ def npz(path: Path, options: Options) -> Dataset:
             f"{path} has no samples; expected an array named {', '.join(SAMPLES[:-1])} or {SAMPLES[-1]}."
         )
     train, test = _split(path, arrays, sample, label), None
+    if "noise" in arrays:
+        train = train._replace(noise=_noise(path, arrays["noise"], train.x))
     if "x_test" in arrays:
         test = _split(path, arrays, "x_test", "y_test" if "y_test" in arrays else None)
     else:
@@ -41,7 +44,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     wrong = (ValueError, TypeError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in (*SAMPLES, *LABELS, "x_test", "y_test") if key in file}
+            return {key: file[key] for key in (*SAMPLES, *LABELS, "x_test", "y_test", "noise") if key in file}
     except wrong as error:
         reason = str(error).rstrip(".")
         raise PellucidError(
@@ -80,6 +83,14 @@ def _pictures(path: Path, sample: str, x: np.ndarray) -> Tensor:
             f"{sample} in {path} is uint8 {shape}; expected pictures [n, h, w, c] or [n, c, h, w], c 1 or 3."
         )
     return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def _noise(path: Path, noise: np.ndarray, x: Tensor) -> Tensor:
+    got = torch.from_numpy(noise.astype(np.float32)) if np.issubdtype(noise.dtype, np.floating) else torch.empty(0)
+    if got.shape != x.shape or not bool(got.isfinite().all()):
+        kind = f"{noise.dtype} {list(noise.shape)}"
+        raise PellucidError(f"noise in {path} is {kind}; expected finite floats {list(x.shape)}, one for each sample.")
+    return got
 
 
 def _labels(path: Path, name: str, y: np.ndarray, n: int) -> Tensor:

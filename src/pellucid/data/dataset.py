@@ -40,12 +40,14 @@ class Split(NamedTuple):
     x: Tensor  # uint8 [n, c, h, w] pictures, or float32 [n, *shape] points
     label: Tensor | None = None  # int64 [n]
     text: tuple[str, ...] | None = None  # n of them
+    noise: Tensor | None = None  # float32 [n, *shape]: the noise that each belongs to, as in reflow
 
     def take(self, index: Tensor) -> "Split":
         """The samples at index, int64 [m]."""
         label = None if self.label is None else self.label[index]
         text = None if self.text is None else tuple(self.text[i] for i in index.tolist())
-        return Split(self.x[index], label, text)
+        noise = None if self.noise is None else self.noise[index]
+        return Split(self.x[index], label, text, noise)
 
 
 def encode(x: Tensor) -> Tensor:
@@ -89,12 +91,16 @@ class Dataset:
         return self._moments[1]
 
     def batch(self, index: Tensor, split: Literal["train", "test"] = "train") -> tuple[Tensor, dict[str, Tensor]]:
-        """The samples at index, int64 [b], as the model meets them: float32 [b, *shape], and their conditions."""
+        """The samples at index, int64 [b], as the model meets them: float32 [b, *shape], and their conditions.
+
+        Noise that belongs to samples is among these, as `noise`.
+        """
         part = self.train if split == "train" else self.test
         if part is None:
             raise PellucidError(f"{self.name} has no held-out samples; load it with held_out=0.1, say.")
         x = part.x[index]
-        return encode(x) if self.pictures else x, {} if part.label is None else {"label": part.label[index]}
+        beside = {"label": part.label, "noise": part.noise}
+        return encode(x) if self.pictures else x, {k: v[index] for k, v in beside.items() if v is not None}
 
     encode = staticmethod(encode)
     decode = staticmethod(decode)

@@ -1,0 +1,21 @@
+"""Systems side by side: one data set, one network, one budget, one table."""
+
+from .entrant import Drawn, Entrant, entrants
+from .row import REAL, Row, agree, grids, keep, measure, read, real
+from .table import markdown, page
+
+__all__ = [
+    "REAL",
+    "Drawn",
+    "Entrant",
+    "Row",
+    "agree",
+    "entrants",
+    "grids",
+    "keep",
+    "markdown",
+    "measure",
+    "page",
+    "read",
+    "real",
+]

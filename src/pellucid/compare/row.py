@@ -1,0 +1,138 @@
+"""A row: what one system made of the budget, and how good its samples are.
+
+Distances are those of features: of a small classifier that has learnt the training data's classes, where it has any, or
+of the values themselves. Every metric of the registry gives its figures, with their intervals. Real data are a row too.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..data import Dataset, decode, encode
+from ..drawing import is_shown
+from ..errors import PellucidError
+from ..explain.chapter import Picture
+from ..files import whole
+from ..metrics import Case, Figure, View, features, judge, registry
+from ..pictures import save_png, scatter, tile
+from .entrant import Drawn, Entrant
+
+FORMAT = 1
+REAL = "real data"
+MOST = 10_000  # real samples of a split that are looked at
+
+
+class Row(NamedTuple):
+    """One system: steps and seconds of training, calls of the network for each sample, seconds for a hundred."""
+
+    system: str
+    what: str
+    steps: int
+    seconds: float
+    calls: float
+    drawing: float
+    figures: dict[str, Figure]
+
+
+def measure(data: Dataset, x: Tensor, label: Tensor | None, seed: int = 0) -> dict[str, Figure]:
+    """The figures of samples x [n, *shape], in model units and of these labels, against the held-out data."""
+    case = _case(data, x, label, seed)
+    return _merged(registry.make(name)(case) for name in registry.names())
+
+
+def floor(data: Dataset, n: int, seed: int = 0) -> dict[str, Figure]:
+    """The figures of real data in the place of n samples: what a perfect system would score."""
+    x, cond = data.batch(torch.arange(min(n, len(data.train.x))))
+    case = _case(data, x, cond.get("label"), seed)
+    metrics = [registry.make(name) for name in registry.names()]
+    return _merged(metric(metric.floor(case)) for metric in metrics)
+
+
+def _merged(parts: Iterable[dict[str, Figure]]) -> dict[str, Figure]:
+    return {name: figure for part in parts for name, figure in part.items()}
+
+
+def _case(data: Dataset, x: Tensor, label: Tensor | None, seed: int) -> Case:
+    shown = (encode(decode(x)) if data.pictures else x).float().cpu()  # as it would be looked at
+    (train, known), (real, truth) = (_split(data, name) for name in ("train", "test"))
+    eyes = features.look(features.usual(train, known), train, known, len(data.classes))
+    samples, held = View(shown, eyes(shown), label), View(real, eyes(real), truth)
+    some = ((torch.arange(min(len(x), len(train))) + 0.5) * (len(train) / min(len(x), len(train)))).long()
+    twin = View(train[some], eyes(train[some]), None if known is None else known[some])
+    reader = judge(train, known) if known is not None and label is not None else None
+    return Case(samples, held, train, twin, seed, reader)
+
+
+def _split(data: Dataset, name: Literal["train", "test"]) -> tuple[Tensor, Tensor | None]:
+    """Real samples in model units and their labels; training data where none is held out."""
+    name = "train" if data.test is None else name
+    part = data.train if name == "train" or data.test is None else data.test
+    x, _ = data.batch(torch.arange(min(len(part.x), MOST)), name)
+    return x, None if part.label is None else part.label[: len(x)]
+
+
+def write(path: Path, row: Row) -> None:
+    """Keep a row as JSON, whole or not at all."""
+    figures = {name: figure._asdict() for name, figure in row.figures.items()}
+    with whole(path) as file:
+        file.write_text(json.dumps({"format": FORMAT, **row._asdict(), "figures": figures}, indent=1), "utf-8")
+
+
+def read(path: Path) -> Row | None:
+    """A row that was kept; None where there is none that can be read."""
+    try:
+        table = json.loads(path.read_text("utf-8"))
+        if table.pop("format") != FORMAT:
+            return None
+        figures = {name: Figure(**figure) for name, figure in table.pop("figures").items()}
+        return Row(**table, figures=figures)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def keep(folder: Path, entrant: Entrant, drawn: Drawn, data: Dataset, seed: int) -> Row:
+    """Measure what was drawn and write it down: row.json, and grid.png where samples can be shown."""
+    figures = measure(data, drawn.x, drawn.label, seed)
+    row = Row(entrant.name, entrant.what, drawn.steps, drawn.seconds, drawn.calls, drawn.drawing, figures)
+    if is_shown(data.shape):
+        columns = len(data.classes) or 16
+        shown = scatter(drawn.x) if len(data.shape) == 1 else tile(decode(drawn.x[: 4 * columns]), columns)
+        save_png(folder / "grid.png", shown)
+    write(folder / "row.json", row)
+    return row
+
+
+def real(folder: Path, data: Dataset, n: int, seed: int) -> Row:
+    """The row of real data, measured once."""
+    row = read(folder / "row.json")
+    if row is None:
+        row = Row(REAL, "Training data in the samples' place.", 0, 0.0, 0.0, 0.0, floor(data, n, seed))
+        write(folder / "row.json", row)
+    return row
+
+
+def agree(folder: Path, asked: dict[str, object]) -> None:
+    """Note what is compared; a folder in which something else was is refused."""
+    path = folder / "compare.json"
+    held = json.loads(path.read_text("utf-8")) if path.exists() else asked
+    if held != asked:
+        wrong = next(key for key in asked if held.get(key) != asked[key])
+        raise PellucidError(
+            f"{folder} compares with {wrong} = {held.get(wrong)}, not {asked[wrong]}; take another folder with --out."
+        )
+    with whole(path) as file:
+        file.write_text(json.dumps(asked), "utf-8")
+
+
+def grids(folder: Path, rows: list[Row]) -> list[Picture]:
+    """The grid of every row that has one."""
+    found = [(row, folder / row.system / "grid.png") for row in rows]
+    return [
+        Picture(row.system, {"png": path.read_bytes()}, f"Samples of {row.system}.", f"{row.system}: {row.what}")
+        for row, path in found
+        if path.exists()
+    ]

@@ -1,0 +1,60 @@
+"""A comparison is one table of all that were asked for; it goes on where it was stopped, and mixes nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pellucid import cli, compare
+from pellucid.config import Recipe
+from pellucid.data import load
+from pellucid.errors import PellucidError
+from pellucid.metrics import Figure
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["compare", *words])
+    return int(exit.value.code or 0)
+
+
+def row(system: str, frechet: float, copies: float) -> compare.Row:
+    figures = {name: Figure(value, 0.1, 0, 9) for name, value in (("frechet", frechet), ("copy_ratio", copies))}
+    return compare.Row(system, "what", 10, 1.0, 2.0, 3.0, figures)
+
+
+def test_the_best_figure_is_bold_and_real_data_take_no_part() -> None:
+    text = compare.markdown([row(compare.REAL, 0.1, 1.0), row("a", 2.0, 1.1), row("b", 1.5, 0.2)])
+    assert (
+        "**1.5 ± 0.1**" in text
+        and text.count("**") == 2
+        and "<b>1.5 ± 0.1</b>" in compare.page("t", "w", [row("b", 1.5, 1)], [])
+    )
+
+
+@pytest.mark.slow
+def test_a_comparison_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points = load("moons")
+    np.savez(tmp_path / "few.npz", x=points.train.x[:200].numpy(), x_test=points.test.x[:100].numpy())
+    few = str(tmp_path / "few.toml")
+    Path(few).write_text(Recipe.load("toy-2d", ["data.source=" + str(tmp_path / "few.npz"), "net.width=16"]).toml())
+    asked = ["--data", few, "--minutes", "0.004", "-n", "40", "--out", str(tmp_path)]
+    assert run("flow", "gan", *asked) == 0
+    first = {name: (tmp_path / name / "row.json").read_bytes() for name in ("flow", "gan")}
+    capsys.readouterr()
+    assert run("flow", "gan", "reflow", "--json", *asked) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [r["system"] for r in rows] == [compare.REAL, "flow", "gan", "reflow"]
+    assert {name: (tmp_path / name / "row.json").read_bytes() for name in first} == first
+    assert all(low <= high for r in rows for f in r["figures"].values() for low, high in [(f["low"], f["high"])])
+    assert (tmp_path / "report.html").read_text().count("<img") == 3
+    assert run("flow", "--data", few, "--minutes", "1", "-n", "40", "--out", str(tmp_path)) == 2
+    assert "take another folder" in capsys.readouterr().err
+
+
+def test_an_unknown_system_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    assert run("flow", "gam", "--out", str(tmp_path / "x")) == 2
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(PellucidError, match="did you mean 'gan'"):
+        compare.entrants(["gam"])
