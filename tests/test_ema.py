@@ -1,12 +1,20 @@
-"""The moving average against its closed form, against torch's own, and in and out of a module."""
+"""Moving averages against their closed forms, against torch's own, in and out of a module, and made afterwards."""
 
+import math
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pellucid.ema import EMA
+from pellucid.ema import EMA, Average, Fixed, Power, Warm, posthoc, registry, shares, snapshots, store
+from pellucid.ema.averages import gamma
 from pellucid.errors import PellucidError
+
+EACH = {"warm": Warm(0.6), "fixed": Fixed(0.6), "power": Power(0.1)}
+every_average = pytest.mark.parametrize("name", registry.names())
 
 
 def module(seed: int = 0) -> nn.Module:
@@ -33,77 +41,217 @@ def follow(ema: EMA, model: nn.Module, path: "list[dict[str, Tensor]]") -> None:
         ema.update(model)
 
 
-@pytest.mark.parametrize("warmup", [True, False])
-def test_it_is_its_closed_form(warmup: bool) -> None:
-    """ema_N = prod_n d_n theta_0 + sum_n (1 - d_n) prod_(m > n) d_m theta_n."""
-    model = module()
-    ema, path = EMA(model, decay=0.6, warmup=warmup), walk(model, 20)
-    follow(ema, model, path[1:])
-    d = torch.tensor([min(0.6, (1 + n) / (10 + n)) if warmup else 0.6 for n in range(20)], dtype=torch.float64)
+def held(average: Average, updates: int) -> Tensor:
+    """[updates + 1], the share of the start and of every update's weights: prod_n d_n, (1 - d_n) prod_(m > n) d_m."""
+    d = torch.tensor([average.kept(n) for n in range(updates)], dtype=torch.float64)
     left = torch.cat([d.flip(0).cumprod(0).flip(0), torch.ones(1, dtype=torch.float64)])  # prod_(m >= n) d_m
-    shares = torch.cat([left[:1], (1 - d) * left[1:]])
-    torch.testing.assert_close(shares.sum(), torch.tensor(1.0, dtype=torch.float64))
-    for name in path[0]:
-        expected = sum(share * weights[name] for share, weights in zip(shares, path, strict=True))
-        torch.testing.assert_close(ema.state_dict()[name].double(), expected, rtol=1e-5, atol=1e-6)
+    return torch.cat([left[:1], (1 - d) * left[1:]])
+
+
+def test_every_average_is_tested_here() -> None:
+    assert set(EACH) == set(registry.names())
+
+
+@every_average
+def test_it_is_its_closed_form(name: str) -> None:
+    model = module()
+    ema, path = EMA(model, EACH[name]), walk(model, 20)
+    follow(ema, model, path[1:])
+    share = held(EACH[name], 20)
+    torch.testing.assert_close(share.sum(), torch.tensor(1.0, dtype=torch.float64))
+    for key in path[0]:
+        expected = sum(part * weights[key] for part, weights in zip(share, path, strict=True))
+        torch.testing.assert_close(ema.groups()["ema"][key].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@every_average
+def test_several_averages_are_what_each_is_alone(name: str) -> None:
+    model = module()
+    path, both = walk(model, 8), EMA(model, Warm(0.5), registry.make(registry.describe(EACH[name])))
+    alone = EMA(model, EACH[name])
+    follow(both, model, path)
+    follow(alone, model, path)
+    second = both.groups()[f"ema-{EACH[name].label}"]
+    assert all(torch.equal(value, second[key]) for key, value in alone.groups()["ema"].items())
 
 
 def test_it_is_torchs_average() -> None:
     model = module()
     judge = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     judge.update_parameters(model)  # the first update of theirs is a copy
-    ema = EMA(model, decay=0.9, warmup=False)
+    ema = EMA(model, Fixed(0.9))
     for weights in walk(model, 10):
         model.load_state_dict(weights, strict=False)
         model(torch.randn(8, 3, generator=torch.Generator().manual_seed(2)))  # moves the statistics of BatchNorm
         ema.update(model)
         judge.update_parameters(model)
     for name, expected in judge.module.state_dict().items():
-        torch.testing.assert_close(ema.state_dict()[name], expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(ema.groups()["ema"][name], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_no_decay_is_a_copy() -> None:
     model = module()
-    ema = EMA(model, decay=0.0)
+    ema = EMA(model, 0.0)
     follow(ema, model, walk(model, 3))
     for name, value in model.state_dict().items():
-        assert torch.equal(ema.state_dict()[name], value)
+        assert torch.equal(ema.groups()["ema"][name], value)
 
 
 def test_applied_swaps_and_swaps_back_even_on_failure() -> None:
     model = module()
-    ema = EMA(model, decay=0.5)
+    ema = EMA(model, 0.5, Power(0.2))
     follow(ema, model, walk(model, 3))
-    own, averaged = state(model), {name: value.clone() for name, value in ema.state_dict().items()}
-    with pytest.raises(ZeroDivisionError), ema.applied(model):
-        assert all(torch.equal(value, averaged[name]) for name, value in model.state_dict().items())
-        raise ZeroDivisionError
-    assert all(torch.equal(value, own[name]) for name, value in state(model).items())
-    assert all(torch.equal(value, averaged[name]) for name, value in ema.state_dict().items())
+    for name, tensors in ema.groups().items():
+        own, averaged = state(model), {key: value.clone() for key, value in tensors.items()}
+        with pytest.raises(ZeroDivisionError), ema.applied(model, name):
+            assert all(torch.equal(value, averaged[key]) for key, value in model.state_dict().items())
+            raise ZeroDivisionError
+        assert all(torch.equal(value, own[key].float()) for key, value in model.named_parameters())
+        assert all(torch.equal(value, averaged[key]) for key, value in tensors.items())
 
 
 def test_weights_that_are_shared_stay_shared() -> None:
     model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
     model["b"].weight = model["a"].weight
-    ema = EMA(model, decay=0.5)
+    ema = EMA(model, 0.5)
     with torch.no_grad():
         model["a"].weight.add_(1)
     ema.update(model)
-    assert torch.equal(ema.state_dict()["a.weight"], ema.state_dict()["b.weight"])
+    assert torch.equal(ema.groups()["ema"]["a.weight"], ema.groups()["ema"]["b.weight"])
 
 
-def test_restored_it_goes_on_as_if_never_stopped() -> None:
+@every_average
+def test_restored_it_goes_on_as_if_never_stopped(name: str) -> None:
     model = module()
-    path, ema = walk(model, 12), EMA(model, decay=0.9)
+    path, ema = walk(model, 12), EMA(model, 0.9, EACH[name])
     follow(ema, model, path[:6])
-    other = EMA(module(seed=5), decay=0.9)
-    other.load_state_dict({name: value.clone() for name, value in ema.state_dict().items()}, ema.updates)
+    other = EMA(module(seed=5), 0.9, EACH[name])
+    kept = {group: {key: v.clone() for key, v in tensors.items()} for group, tensors in ema.groups().items()}
+    other.load(kept, ema.updates)
     follow(ema, model, path[6:])
     follow(other, model, path[6:])
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in ema.state_dict().items())
+    for group, tensors in ema.groups().items():
+        assert all(torch.equal(value, other.groups()[group][key]) for key, value in tensors.items())
+
+
+@pytest.mark.parametrize("length", [0.01, 0.05, 0.2, 0.288])
+def test_a_length_is_the_spread_of_what_is_looked_back_at(length: float) -> None:
+    """The standard deviation of the place k/t, weighted by the shares, in the limit of many updates."""
+    t = 4000
+    share = held(Power(length), t)
+    place = (torch.arange(t + 1) - 0.5) / t
+    mean = (share * place).sum()
+    assert (share * (place - mean) ** 2).sum().sqrt().item() == pytest.approx(length, rel=1e-4)
+    k = torch.arange(t + 1, dtype=torch.float64) / t
+    torch.testing.assert_close(share[1:], (k ** (gamma(length) + 1)).diff(), rtol=1e-6, atol=1e-12)
+    assert share[0] == 0
+
+
+LENGTHS, UPDATES, EVERY = (0.05, 0.1), 240, 20
+
+
+def trained(folder: Path, *more: Average) -> tuple[EMA, nn.Linear]:
+    """A run of weights that are drawn anew at every update, its snapshots stored, and further averages kept."""
+    model, generator = nn.Linear(100, 100), torch.Generator().manual_seed(0)
+    ema = EMA(model, 0.9, *map(Power, LENGTHS), *more)
+    for n in range(1, UPDATES + 1):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.normal_(generator=generator)
+        ema.update(model)
+        if n % EVERY == 0:
+            store(folder, ema)
+    return ema, model
+
+
+def test_a_stored_average_is_found_again(tmp_path: Path) -> None:
+    ema, _ = trained(tmp_path)
+    found = snapshots(tmp_path)
+    assert [(one.length, one.updates) for one in found[-2:]] == [(0.1, 220), (0.1, 240)]
+    for length in LENGTHS:
+        again = posthoc(found, length)
+        for name, value in ema.groups()[f"ema-power-{length}"].items():
+            torch.testing.assert_close(again[name], value, rtol=0, atol=1e-6)
+
+
+def test_another_length_is_missed_by_what_is_foretold(tmp_path: Path) -> None:
+    """Weights drawn alike at each update: the variance of what is missed is the minimum of the least squares."""
+    asked = Power(0.03), Power(0.07), Power(0.15), Power(0.2)
+    ema, _ = trained(tmp_path, *asked)
+    found = [one for one in snapshots(tmp_path) if one.length in LENGTHS]
+    for average in asked:
+        made, kept = posthoc(found, average.length), ema.groups()[f"ema-{average.label}"]
+        _, missed = shares([(one.length, one.updates) for one in found], average.length, UPDATES)
+        error = (made["weight"] - kept["weight"]).square().mean().sqrt() / kept["weight"].square().mean().sqrt()
+        assert 0.003 < missed < 0.1
+        assert error.item() == pytest.approx(missed, rel=0.05)
+
+
+def test_shares_are_the_least_squares_of_the_profiles() -> None:
+    """Against the profiles themselves, update by update; and weights that stand still are kept as they are."""
+    last, taken = 1000, [(length, t) for t in range(50, 1001, 50) for length in LENGTHS]
+    profiles = np.array([np.pad(held(Power(length), t), (0, last - t)) for length, t in taken])
+    for length in (0.03, 0.08, 0.2):
+        x, missed = shares(taken, length, last)
+        p = held(Power(length), last).numpy()
+        left = np.linalg.norm(p - x @ profiles)
+        assert x.sum() == pytest.approx(1, abs=1e-9)
+        assert left / np.linalg.norm(p) == pytest.approx(missed, rel=1e-2)
+        for other in np.random.default_rng(0).normal(size=(20, len(x))):  # no shares near these come closer
+            assert np.linalg.norm(p - (x + 0.1 * (other - other.mean())) @ profiles) > left
+
+
+def test_buffers_are_those_of_the_last_snapshot(tmp_path: Path) -> None:
+    model = module()
+    ema = EMA(model, Power(0.1))
+    for n in (1, 2, 3):
+        model[1].num_batches_tracked.fill_(n)
+        model[1].running_mean.fill_(n)
+        ema.update(model)
+        store(tmp_path, ema)
+    made = posthoc(snapshots(tmp_path), 0.1, updates=2)
+    assert made["1.num_batches_tracked"] == 2 and (made["1.running_mean"] == 2).all()
+    module(seed=3).load_state_dict(made)
+
+
+def test_a_damaged_snapshot_is_a_sentence(tmp_path: Path) -> None:
+    model = module()
+    ema = EMA(model, Power(0.1))
+    ema.update(model)
+    (one,) = store(tmp_path, ema)
+    whole = one.path.read_bytes()
+    for at in range(0, len(whole), 97):
+        for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]):
+            one.path.write_bytes(damaged)
+            with pytest.raises(PellucidError, match=r"snapshot .* remove it"):
+                snapshots(tmp_path)[0].read()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_snapshots_cannot_make_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PellucidError, match="no snapshot"):
+        posthoc([], 0.1)
+    model = module()
+    ema = EMA(model, Power(0.1))
+    follow(ema, model, walk(model, 10))
+    store(tmp_path, ema)
+    with pytest.raises(PellucidError, match="no snapshot of 5 updates"):
+        posthoc(snapshots(tmp_path), 0.1, updates=5)
+    with pytest.raises(PellucidError, match="miss .*% of an average of length 0.2"):
+        posthoc(snapshots(tmp_path), 0.2)
+    for length in (0.0, 0.3, math.nan):
+        with pytest.raises(PellucidError, match="a share of the run"):
+            posthoc(snapshots(tmp_path), length)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_a_decay_that_forgets_nothing_is_refused(decay: float) -> None:
-    with pytest.raises(PellucidError, match="ema is"):
+    with pytest.raises(PellucidError, match="expected a decay"):
         EMA(module(), decay)
+
+
+def test_averages_that_are_alike_or_absent_are_refused() -> None:
+    with pytest.raises(PellucidError, match="two alike"):
+        EMA(module(), 0.9, Warm(0.9))
+    with pytest.raises(PellucidError, match="no average ema-power-0.1"):
+        EMA(module(), 0.9, Power(0.1)).load(EMA(module(), 0.9).groups(), 0)

@@ -55,7 +55,7 @@ class Learner:
             raise PellucidError(f"the model takes shape {model.shape}, the data has {data.shape}; make them equal.")
         self.model, self.data = model, data
         self.plan, self.objective = plan or Plan(), objective or Objective()
-        self.ema = EMA(model, decay=self.plan.ema)
+        self.ema = EMA(model, self.plan.ema)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), self.plan.lr, self.plan.betas, weight_decay=self.plan.weight_decay, fused=True
         )
@@ -159,7 +159,7 @@ class Learner:
         """The state as named tensors, for a checkpoint."""
         return {
             "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
+            **self.ema.groups(),
             "optim": flatten_optimizer(self.optimizer),
         }
 
@@ -189,7 +189,7 @@ class Learner:
             self.step = int(found.meta["step"])
             self.parts = max(self.plan.accumulate, int(found.meta.get("parts", 1)))
             self.guard = Guard.read(found.meta["guard"]) if "guard" in found.meta else Guard()
-            self.ema.load_state_dict(found.tensors["ema"], int(found.meta.get("updates", self.step)))
+            self.ema.load(found.tensors, int(found.meta.get("updates", self.step)))
             restore_optimizer(self.optimizer, found.tensors["optim"])
         except PellucidError:
             raise

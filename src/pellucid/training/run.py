@@ -130,7 +130,7 @@ class Run:
         path, draw = self._sample(learner), self.draw
         files.make(path.parent)
         model = copy.deepcopy(learner.model).eval()  # what is dropped in the midst must not be the model in training
-        model.load_state_dict(learner.ema.state_dict())
+        model.load_state_dict(learner.ema.groups()["ema"])
         ear.drop(lambda: draw(model, path))
 
     def _sample(self, learner: Learner) -> Path:

@@ -1,0 +1,18 @@
+"""Moving averages of a model's weights, and averages of any length made afterwards from stored snapshots."""
+
+from .averages import EMA, Average, Fixed, Power, Warm, registry
+from .posthoc import Snapshot, posthoc, shares, snapshots, store
+
+__all__ = [
+    "EMA",
+    "Average",
+    "Fixed",
+    "Power",
+    "Snapshot",
+    "Warm",
+    "posthoc",
+    "registry",
+    "shares",
+    "snapshots",
+    "store",
+]
