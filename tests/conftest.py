@@ -6,17 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from pellucid.explain.verify.theorem import all_samplers
+from pellucid.explain.verify import theorem
 
 
 def one_of_each_kind() -> Iterator[Any]:
     """Every sampler as a parameter; those that differ from an earlier one in numbers alone are slow."""
-    kinds = set[tuple[object, ...]]()
-    for name, sampler in all_samplers().items():
-        options = ("variable", "clock", "mode", "start")
-        kind = type(sampler), sampler.stochastic, *(getattr(sampler, option, None) for option in options)
-        yield pytest.param(sampler, id=name, marks=[pytest.mark.slow] if kind in kinds else [])
-        kinds.add(kind)
+    quick = theorem.one_of_each_kind()
+    for name, sampler in theorem.all_samplers().items():
+        yield pytest.param(sampler, id=name, marks=[] if name in quick else [pytest.mark.slow])
 
 
 @pytest.fixture(autouse=True, scope="session")

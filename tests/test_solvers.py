@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pellucid import PellucidError, grids, paths, samplers
-from pellucid.explain.verify.orders import Problem, quantiles, strayed
+from pellucid.explain.verify.orders import TOLERANCES, Problem, quantiles, strayed
 from pellucid.explain.verify.theorem import all_paths, all_samplers, mixture, times
 from pellucid.noise import normal
 from pellucid.paths import Path
@@ -96,8 +96,10 @@ def test_every_setting_has_its_order(path: Path) -> None:
 
 @pytest.mark.parametrize("pair", ["dopri5", "bosh3"])
 def test_the_error_follows_the_tolerance(pair: str) -> None:
-    ratios = [strayed(pair, paths.VP(), tolerance, 32) for tolerance in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)]
+    """Over four decades within a factor of 5; a smaller tolerance takes more calls."""
+    ratios, calls = zip(*(strayed(pair, paths.VP(), tolerance, 32) for tolerance in TOLERANCES), strict=True)
     assert all(0.2 < ratio < 5 for ratio in ratios), ratios
+    assert sorted(calls) == list(calls) and calls[-1] > 2 * calls[0], calls
 
 
 @pytest.mark.parametrize("pair", ["dopri5", "bosh3"])

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import unknown
+from ..errors import PellucidError, unknown
+from ..files import check_writable, whole
 from .console import answer, progress, table
 
 
@@ -47,20 +48,35 @@ def explain(
 
 
 def verify(
-    what: Annotated[str, typer.Argument(help="theorems, or samplers: order and bias of each of them.")] = "theorems",
+    what: Annotated[
+        str,
+        typer.Argument(help="theorems (a minute); samplers (the order and bias of each: minutes); or one of these."),
+    ] = "theorems",
+    every: Annotated[
+        bool, typer.Option("--all", help="Prove them of every sampler, not of one of each kind: minutes.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", "--output", help="The page of samplers to write.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Prove the arithmetic: measure every theorem where the answer is known, and print the table."""
-    if what not in ("theorems", "samplers"):
-        raise unknown("proof", what, ["theorems", "samplers"])
-    if what == "samplers":
-        _certify(out, json)
-        return
+    if what == "theorems" and out:
+        raise PellucidError(
+            f"--out is {out}, but only samplers have a page; take pellucid verify samplers --out {out}."
+        )
+    if what != "theorems" and every:
+        raise PellucidError(f"--all is for theorems; take pellucid verify --all, or pellucid verify {what} without it.")
+    if what == "theorems":
+        _prove(every, json)
+    else:
+        _certify(what, out, json)
+
+
+def _prove(every: bool, json: bool) -> None:
+    from ..explain.verify import all_samplers
     from ..explain.verify import verify as prove
 
     with progress("proving") as show:
-        rows = prove(show)
+        rows = prove(show, all_samplers() if every else None)
     missed = [row for row in rows if not row.holds]
     summary = f"{len(rows)} measurements, {len(missed)} missed"
     lines = [{**row._asdict(), "measured": f"{row.measured:.3g}"} for row in rows]
@@ -68,11 +84,23 @@ def verify(
     raise typer.Exit(1 if missed else 0)
 
 
-def _certify(out: Path | None, json: bool) -> None:
-    from ..explain.verify import certify, page
+def _certify(what: str, out: Path | None, json: bool) -> None:
+    from ..explain.verify import certificate
+    from ..samplers import registry
 
-    with progress("measuring") as show:
-        found = list(certify(show))
+    chosen = None
+    if what != "samplers":
+        if what.lower() not in registry.aliases:
+            raise unknown("proof", what, ["theorems", "samplers", *registry.aliases])
+        chosen = {what: registry.make(what)}
     if out:
-        out.write_text(page(found))
-    answer(f"{out} holds the tables" if out else page(found), [each.plain() for each in found], json)
+        check_writable(out)
+    with progress("measuring") as show:
+        found = list(certificate.certify(show, chosen))
+        adapted = certificate.tolerances(chosen)
+    if out:
+        with whole(out) as place:
+            place.write_text(certificate.page(found, adapted))
+    words = "\n".join(certificate.tables(found, adapted))
+    data = {"samplers": [each.plain() for each in found], "adaptive": adapted}
+    answer(f"{out} holds the tables" if out else words, data, json)

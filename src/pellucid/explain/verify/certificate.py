@@ -2,26 +2,28 @@
 
 Order and constant: error = constant / N^order, N steps. Of a deterministic sampler the error is the mean distance to
 the exact flow of a mixture from lam = -1.5 to 2 (orders.py); of a stochastic one the bias of the variance of Gaussian
-data from lam = -2.5 to 3, and its order on the mixture by draws that share a Brownian path (laws.py). A sampler that at
-equal lam is the same on every path is measured on one.
+data from lam = -2.5 to 3, and its order on the mixture by draws that share a Brownian path (laws.py). Steps are equal
+in the path's own time.
 
 Bias: of the mean, in units of the std, and of the std, for whole runs on N(0.3, 0.5^2) from pure noise to data: the
 moments are propagated exactly, so no chance is in them.
+
+Adaptive samplers have no steps of their own: of them the error is measured, in units of the tolerance, and the calls.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ...grids import registry as grids
 from ...paths import Path
 from ...paths import registry as paths
-from ...samplers import Sampler
+from ...samplers import Adaptive, Sampler
 from ...samplers import registry as samplers
 from . import laws
 from .laws import Bias, Estimate
-from .orders import Problem, quantiles
-from .theorem import all_samplers, mixture
+from .orders import TOLERANCES, problem, quantiles, strayed
+from .theorem import all_samplers
 
 PATHS = "vp", "cosine", "ve", "flow", "linear-table"
 GRIDS = "karras", "lam", "uniform"
@@ -73,28 +75,27 @@ class Certificate(NamedTuple):
         }
 
 
-def certify(progress: Callable[[int, int, str], None] | None = None, *, draws: int = 4000) -> Iterator[Certificate]:
-    """Certificates of all registered samplers, as they are measured. draws: on the mixture; 0 leaves it out."""
-    found = all_samplers()
+def certify(
+    progress: Callable[[int, int, str], None] | None = None,
+    chosen: Mapping[str, Sampler] | None = None,
+    *,
+    draws: int = 4000,
+) -> Iterator[Certificate]:
+    """Certificates of these or all samplers, as they are measured. draws: on the mixture; 0 leaves it out."""
+    found = {name: s for name, s in (chosen or all_samplers()).items() if s.calls}
     for done, (name, sampler) in enumerate(found.items()):
         if progress:
             progress(done, len(found), name)
-        weak = laws.weak_order(sampler, paths.make("cosine"), draws) if draws and promises(sampler) else None
+        weak = laws.weak_order(sampler, paths.make("cosine"), draws) if draws and laws.promises(sampler) else None
         yield Certificate(name, sampler, dict(orders(sampler)), weak, biases(sampler))
     if progress:
         progress(len(found), len(found), "")
 
 
-def promises(sampler: Sampler) -> bool:
-    """Whether the law of what it draws tends to the exact one."""
-    return sampler.stochastic and sampler.weak > 0
-
-
 def orders(sampler: Sampler) -> Iterator[tuple[str, tuple[float, float]]]:
-    """(path, (order, constant)); one line for all paths where they cannot differ."""
-    for name in ["every path"] if sampler.universal else PATHS:
-        path = paths.make("cosine" if sampler.universal else name)
-        yield name, in_law(sampler, path) if sampler.stochastic else in_flow(sampler, path)
+    """(path, (order, constant))."""
+    for name in PATHS:
+        yield name, in_law(sampler, paths.make(name)) if sampler.stochastic else in_flow(sampler, name)
 
 
 def in_law(sampler: Sampler, path: Path) -> tuple[float, float]:
@@ -103,11 +104,10 @@ def in_law(sampler: Sampler, path: Path) -> tuple[float, float]:
     return math.log(coarse / fine) / math.log(LAW[1] / LAW[0]), fine * LAW[1] ** max(sampler.weak, 0)
 
 
-def in_flow(sampler: Sampler, path: Path) -> tuple[float, float]:
+def in_flow(sampler: Sampler, path: str) -> tuple[float, float]:
     """Order and constant of the distance to the exact flow."""
-    oracle = mixture(1).at(path)
-    problem = Problem(oracle, quantiles(oracle))
-    coarse, fine = (float((problem.walk(sampler, n) - problem.end).abs().mean()) for n in FLOW)
+    task = problem(path, 1, quantiles)
+    coarse, fine = (float((task.walk(sampler, n) - task.end).abs().mean()) for n in FLOW)
     return math.log2(coarse / fine), fine * FLOW[1] ** sampler.order
 
 
@@ -126,51 +126,62 @@ def biases(sampler: Sampler) -> dict[str, dict[str, dict[int, Bias]]]:
     return {grid: {name: {steps: of(grid, name, steps) for steps in COUNTS} for name in PATHS} for grid in GRIDS}
 
 
-def page(found: list[Certificate]) -> str:
+Tolerances = dict[str, dict[str, tuple[float, float]]]
+"""adaptive sampler -> tolerance -> (error in units of it, calls)."""
+
+
+def tolerances(chosen: Mapping[str, Sampler] | None = None) -> Tolerances:
+    """What these or all adaptive samplers do on vp."""
+    found = chosen if chosen is not None else {name: samplers.make(name) for name in samplers.presets}
+    pairs = {name: sampler.pair for name, sampler in found.items() if isinstance(sampler, Adaptive)}
+    return {name: {f"{t:g}": strayed(pair, paths.make("vp"), t) for t in TOLERANCES} for name, pair in pairs.items()}
+
+
+def page(found: list[Certificate], adapted: Tolerances) -> str:
     """docs/samplers.md."""
-    return "\n".join(
-        [
-            "# The samplers, measured",
-            "",
-            "Written by `pellucid verify samplers --out docs/samplers.md`; not by hand.",
-            "",
-            *(line.strip() for line in (__doc__ or "").strip().splitlines()[2:]),
-            "",
-            "## Order",
-            "",
-            "An order in brackets was declared. Where a path is named, the sampler steps in that path's own time.",
-            "",
-            *grid_of(["sampler", "calls a step", "order", "constant", "on a mixture"], map(order_line, found)),
-            "",
-            "## Bias of the standard deviation",
-            "",
-            f"In per cent at {COUNTS[0]} / {COUNTS[1]} steps, the worst of {', '.join(PATHS)}. A grid is recommended "
-            f"where {COUNTS[1]} steps stay within {BAR:.0%} on all of them.",
-            "",
-            *grid_of(["sampler", *GRIDS, "recommended"], map(bias_line, found)),
-            "",
-            f"## On each path, {COUNTS[1]} steps of {GRIDS[0]}",
-            "",
-            "Bias of the std in per cent; in brackets that of the mean, in per cent of the std.",
-            "",
-            *grid_of(["sampler", *PATHS], map(path_line, found)),
-            "",
-        ]
+    written = "Written by `pellucid verify samplers --out docs/samplers.md`; not by hand."
+    account = (line.strip() for line in (__doc__ or "").strip().splitlines()[2:])
+    return "\n".join(["# The samplers, measured", "", written, "", *account, "", *tables(found, adapted)])
+
+
+def tables(found: list[Certificate], adapted: Tolerances) -> list[str]:
+    """What was measured, in Markdown."""
+    order = f"As declared, and as measured on {', '.join(PATHS)}. The last column is the order in law on a mixture."
+    std = (
+        f"In per cent at {COUNTS[0]} / {COUNTS[1]} steps, the worst of {', '.join(PATHS)}. A grid is recommended "
+        f"where {COUNTS[1]} steps stay within {BAR:.0%} on all of them."
     )
+    each = "Bias of the std in per cent; in brackets that of the mean, in per cent of the std."
+    parts = [
+        ("Order", order, ["sampler", "calls a step", "declared", *PATHS, "on a mixture"], map(order_line, found)),
+        ("Error constant", "Where an order is declared.", ["sampler", *PATHS], map(constant_line, found)),
+        ("Bias of the standard deviation", std, ["sampler", *GRIDS, "recommended"], map(bias_line, found)),
+        (f"On each path, {COUNTS[1]} steps of {GRIDS[0]}", each, ["sampler", *PATHS], map(path_line, found)),
+    ]
+    way = "From noise to data on vp: the error in units of the tolerance, and in brackets the calls of the network."
+    lines = ([name, *(f"{gap:.2f} ({calls:.0f})" for gap, calls in by.values())] for name, by in adapted.items())
+    last = ("Adaptive samplers", way, ["sampler", *map("{:g}".format, TOLERANCES)], lines)
+    chosen = [*(parts if found else []), *([last] if adapted else [])]
+    return [
+        line for head, words, row, rows in chosen for line in (f"## {head}", "", words, "", *grid_of(row, rows), "")
+    ]
 
 
-def grid_of(head: list[str], rows: Iterator[list[str]] | Any) -> list[str]:
+def grid_of(head: list[str], rows: Iterable[list[str]]) -> list[str]:
     """A table in Markdown."""
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def order_line(c: Certificate) -> list[str]:
-    """Name, calls, order, constant."""
-    promise = f"[{c.declared}]" if c.declared else "[none]"
-    measured = ", ".join(f"{order:.2f}{'' if c.sampler.universal else f' {p}'}" for p, (order, _) in c.orders.items())
-    constant = ", ".join(f"{value:.2g}" for _, value in c.orders.values()) if c.declared else ""
+    """Name, calls, order as declared and as measured."""
     on = f"{c.mixture.value:.1f} ± {c.mixture.error:.1f}" if c.mixture else ""
-    return [c.name, str(c.sampler.calls), f"{measured} {promise}", constant, on]
+    measured = [f"{order:.2f}" for order, _ in c.orders.values()]
+    return [c.name, str(c.sampler.calls), str(c.declared or "none"), *measured, on]
+
+
+def constant_line(c: Certificate) -> list[str]:
+    """Name, and the constant on each path, where an order is declared."""
+    return [c.name, *(f"{constant:.2g}" if c.declared else "" for _, constant in c.orders.values())]
 
 
 def bias_line(c: Certificate) -> list[str]:

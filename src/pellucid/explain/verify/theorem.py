@@ -1,4 +1,7 @@
-"""What a theorem is: a function that yields measurements beside their bounds. Its docstring is its statement."""
+"""What a theorem is: a function that yields measurements beside their bounds. Its docstring is its statement.
+
+Theorems about samplers are trials: proved of one sampler after another.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -25,12 +28,21 @@ class Row(NamedTuple):
 
 
 Check = Callable[[], Iterator[Row]]
+Trial = Callable[[str, Sampler], Iterator[Row]]
+"""Of a sampler and its name; it yields nothing where it does not apply."""
 THEOREMS: dict[str, Check] = {}
+TRIALS: dict[str, Trial] = {}
 
 
 def theorem(check: Check) -> Check:
     """Decorator: `pellucid verify` proves this one too."""
     THEOREMS[check.__name__.replace("_", " ")] = check
+    return check
+
+
+def trial(check: Trial) -> Trial:
+    """Decorator: `pellucid verify` proves this one too, of each sampler."""
+    TRIALS[check.__name__.replace("_", " ")] = check
     return check
 
 
@@ -76,6 +88,15 @@ def all_samplers(stochastic: bool | None = None) -> dict[str, Sampler]:
     for name in samplers.registry.names():
         named.setdefault(samplers.registry.make(name), []).append(name)
     return {" = ".join(names): s for s, names in named.items() if s.calls and stochastic in (None, s.stochastic)}
+
+
+def one_of_each_kind() -> dict[str, Sampler]:
+    """Of the samplers that differ in numbers alone, such as their order, the first."""
+    options, kinds = ("variable", "clock", "mode", "start"), dict[tuple[Any, ...], tuple[str, Sampler]]()
+    for name, sampler in all_samplers().items():
+        kind = type(sampler), sampler.stochastic, *(getattr(sampler, option, None) for option in options)
+        kinds.setdefault(kind, (name, sampler))
+    return dict(kinds.values())
 
 
 def mixture(dim: int = 2) -> GaussianMixture:
