@@ -21,9 +21,9 @@ _HOMES = {
     "load": "checkpoint",
 }
 _ROOMS = {
-    *("batcher", "checkpoint", "conditioning", "config", "data", "denoiser", "ema", "errors", "explain", "grids"),
-    *("guidance", "likelihood", "metrics", "nets", "noise", "objective", "oracle", "paths", "pictures", "predictions"),
-    *("registry", "samplers", "sampling", "training", "types"),
+    *("batcher", "checkpoint", "conditioning", "config", "data", "denoiser", "ema", "errors", "explain", "fitting"),
+    *("grids", "guidance", "likelihood", "metrics", "nets", "noise", "objective", "oracle", "paths", "pictures"),
+    *("predictions", "registry", "samplers", "sampling", "training", "types"),
 }
 
 __all__ = [*_HOMES, *_ROOMS]

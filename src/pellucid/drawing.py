@@ -72,12 +72,12 @@ class Drawing(Section):
 
     def draw(self, model: Model, progress: Callable[[int, int], None] | None = None) -> Tensor:
         """The samples, [n, *shape] in model units."""
-        x = sampling.sample(model, self.n, batch=self.batch, exact=self.exact, progress=progress, **self._settings())
+        x = sampling.sample(model, self.n, batch=self.batch, exact=self.exact, progress=progress, **self.settings())
         return x if self.only is None else x[self.only : self.only + 1]
 
     def trajectory(self, model: Model) -> list[sampling.Step]:
         """The samples' way from noise to data."""
-        return sampling.trajectory(model, self.n, **self._settings())
+        return sampling.trajectory(model, self.n, **self.settings())
 
     @property
     def guide(self) -> sampling.Guidance:
@@ -89,7 +89,8 @@ class Drawing(Section):
             return rule
         return lambda model: Threshold(share)(rule(model))
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `sample` that decide what is drawn."""
         label = self.label
         return {
             "sampler": samplers.registry.make(self.sampler),

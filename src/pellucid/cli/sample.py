@@ -2,12 +2,15 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import PellucidError
-from .console import answer, device, progress
+from .console import answer, device, progress, tell
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
 
 
 def sample(
@@ -31,7 +34,9 @@ def sample(
     ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", "--scheduler", help="See pellucid list samplers.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", "--num-inference-steps", help="Of the sampler.")] = None,
-    grid: Annotated[str | None, typer.Option("--grid", "--schedule", help="See pellucid list grids.")] = None,
+    grid: Annotated[
+        str | None, typer.Option("--grid", "--schedule", help="See pellucid list grids; fitted: pellucid tune.")
+    ] = None,
     eta: Annotated[float | None, typer.Option(help="The share of noise: 0 is DDIM, 1 is DDPM.")] = None,
     seed: Annotated[int | None, typer.Option(help="Sample i of a seed is the same picture everywhere.")] = None,
     first: Annotated[int | None, typer.Option(help="The number of the first sample.")] = None,
@@ -60,6 +65,8 @@ def sample(
     asked |= {"rule": rule, "threshold": threshold}
     asked |= {"sampler": sampler, "steps": steps, "grid": grid}
     asked |= {"labels": drawing.labels(label, found)} if label is not None else {}
+    if grid is not None and grid.lower() == "fitted":
+        asked |= fitted(base.run if run is None else run, found, sampler, steps)
     order = base.changed({key: value for key, value in asked.items() if value is not None}, eta)
     model = sampling.Counted(checkpoint.build(found).to(device(on)))
     out = out or Path(f"{Path(order.run).name}.png")
@@ -72,3 +79,13 @@ def sample(
     calls = model.calls / order.n
     said = f"{out}: {len(x)} samples in {seconds:.1f} s, {calls:g} calls of the network each"
     answer(said, {"out": str(out), "seconds": seconds, "calls": calls, **order.plain()}, json)
+
+
+def fitted(run: str, found: "Checkpoint", sampler: str | None, steps: int | None) -> dict[str, Any]:
+    """What --grid fitted stands for: the sampler, steps and times that were fitted to the run."""
+    from .. import drawing, fitting, samplers
+
+    fit = fitting.find(run, None if sampler is None else samplers.names.split(sampler)[0], steps)
+    if said := fitting.remark(fit, run, drawing.fingerprint(found), found.meta["step"]):
+        tell(said)
+    return {"sampler": fit.sampler, "steps": fit.steps, "grid": {"name": "fitted", "at": fit.at}}
