@@ -73,12 +73,12 @@ def grow_conv(conv: Conv, h: Tensor, size: Sequence[int]) -> Tensor:
     takes (2/3)^dims of the arithmetic: in one dimension, taps (a, b, c) become (c, b + c, a + b, a).
     """
     dims = len(size)
-    mirrored = conv.weight.flip(tuple(range(2, 2 + dims))).transpose(0, 1)  # [in, out, 3, ...]
-    taps = 2**dims * POOL[dims](F.pad(mirrored, (1, 1) * dims), 2, 1)  # [in, out, 4, ...]
+    taps = conv.weight.flip(tuple(range(2, 2 + dims))).transpose(0, 1)  # [in, out, 3, ...]
+    for axis in range(dims):  # [in, out, 4, ...]
+        before = (0,) * 2 * axis
+        taps = F.pad(taps, (*before, 0, 1)) + F.pad(taps, (*before, 1, 0))
     grown = TRANSPOSED[dims](h, taps, conv.bias, stride=2, padding=1)
-    for axis, side in enumerate(size, start=2):
-        grown = grown.narrow(axis, 0, side)
-    return grown
+    return grown if grown.shape[2:] == tuple(size) else grown[(..., *map(slice, size))]
 
 
 class Add(nn.Module):
