@@ -30,7 +30,12 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("conditioner", "label"): {"classes": 3},
 }
 CONTEXT = {"network": ((1, 8, 8),)}
-PARTS = [(family, name) for family, registry in FAMILIES.items() for name in registry.names()]
+PARTS = [
+    (family, name)
+    for family, registry in FAMILIES.items()
+    for name in registry.names()
+    if name not in registry.settings  # full-sized networks: see test_nets
+]
 
 
 def make(family: str, name: str) -> Any:
@@ -168,3 +173,14 @@ def test_a_network_remembers_its_options() -> None:
     assert registry.describe(Net((2,))) == {"name": "net", "width": 4}
     assert registry.make({"name": "net", "width": 6}, (2,)).options == {"width": 6}
     assert registry.make("net", (5, 1)).shape == (5, 1)
+
+
+def test_a_setting_is_a_class_with_options_that_may_be_changed() -> None:
+    registry = Registry[Any]("net")
+    registry.register("net")(Net)
+    registry.setting("wide", "net", {"width": 9}, "Broad")
+    assert registry.names() == ["net", "wide"] and registry.aliases_of("wide") == ["broad"]
+    assert registry.describe(registry.make("broad", (2,))) == {"name": "net", "width": 9}
+    assert registry.make({"name": "wide", "width": 5}, (2,)).options == {"width": 5}
+    with pytest.raises(PellucidError, match="unknown option of net 'wide': 'wdth'; did you mean 'width'"):
+        registry.make({"name": "wide", "wdth": 5}, (2,))

@@ -38,6 +38,9 @@ def table(registry: "Registry[Any]") -> Iterator[str]:
         if name in registry.presets:
             options = registry.describe(registry.presets[name])
             what = f"a setting of <code>{options.pop('name')}</code>"
+        elif name in registry.settings:
+            base, options = registry.settings[name]
+            what = f"a setting of <code>{base}</code>"
         else:
             cls = registry.classes[name]
             options = _defaults(cls)

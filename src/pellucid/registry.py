@@ -40,6 +40,7 @@ class Registry(Generic[Part]):
         self.family = family
         self.classes: dict[str, type] = {}
         self.presets: dict[str, Part] = {}
+        self.settings: dict[str, tuple[str, dict[str, Any]]] = {}
         self.aliases: dict[str, str] = {}
 
     def register(self, name: str, *aliases: str) -> Callable[[T], T]:
@@ -58,12 +59,17 @@ class Registry(Generic[Part]):
         self.presets[name] = part
         self._alias(name, aliases)
 
+    def setting(self, name: str, base: str, options: Mapping[str, Any], *aliases: str) -> None:
+        """List the class `base` with these options under a name of its own, for parts that are built in a context."""
+        self.settings[name] = base, dict(options)
+        self._alias(name, aliases)
+
     def _alias(self, name: str, aliases: tuple[str, ...]) -> None:
         self.aliases |= {alias.lower(): name for alias in (name, *aliases)}
 
     def names(self) -> list[str]:
         """All names, without the aliases."""
-        return sorted({*self.classes, *self.presets})
+        return sorted({*self.classes, *self.presets, *self.settings})
 
     def aliases_of(self, name: str) -> list[str]:
         """The other names by which users know `name`."""
@@ -87,7 +93,8 @@ class Registry(Generic[Part]):
             if not options:
                 return preset
             return self._build(canonical, type(preset), _options_of(preset) | options, context)
-        return self._build(canonical, self.classes[canonical], options, context)
+        base, given = self.settings.get(canonical, (canonical, {}))
+        return self._build(canonical, self.classes[base], given | options, context)
 
     def _build(self, name: str, cls: type, options: dict[str, Any], context: tuple[Any, ...]) -> Part:
         known = list(inspect.signature(cls).parameters.values())[len(context) :]

@@ -44,13 +44,15 @@ def _registries() -> "dict[str, Registry[Any]]":
 def _row(registry: "Registry[Any]", name: str) -> dict[str, Any]:
     """A part's name, what it promises if it is a sampler, its other names, and what it is."""
     preset = registry.presets.get(name)
-    cls = type(preset) if preset is not None else registry.classes[name]
+    base, options = registry.settings.get(name, (name, {}))
+    cls = type(preset) if preset is not None else registry.classes[base]
     row: dict[str, Any] = {"name": name}
     if registry.family == "sampler":
         sampler = registry.make(name)
         calls = sampler.calls or None  # as many as a tolerance asks for
         row |= {"order": sampler.order, "stochastic": sampler.stochastic, "calls": calls}
     what = repr(preset) if preset is not None else (cls.__doc__ or "").strip().splitlines()[0]
+    what = f"{base}({', '.join(f'{key}={value!r}' for key, value in options.items())})" if options else what
     return row | {"aliases": registry.aliases_of(name), "what": what}
 
 

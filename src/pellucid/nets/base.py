@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import PellucidError
 from ..registry import Registry
@@ -33,6 +34,22 @@ class Network(nn.Module, ABC):
         """y [b, out, *shape[1:]] from x [b, *shape] and a clock [b] of the same dtype."""
 
 
+def once(block: nn.Module, *given: Any) -> Tensor:
+    """block(*given), with all that its backward step needs kept."""
+    h: Tensor = block(*given)
+    return h
+
+
+def again(block: nn.Module, *given: Any) -> Tensor:
+    """block(*given), computed a second time when its backward step comes: nothing within it is kept."""
+    h: Tensor = checkpoint(block, *given, use_reentrant=False) if torch.is_grad_enabled() else block(*given)
+    return h
+
+
+RUN = {False: once, True: again}
+"""How a block is run, by the option `recompute`."""
+
+
 def zero(layer: Layer) -> Layer:
     """The same layer with all weights zero: a residual branch that starts silent."""
     for parameter in layer.parameters():
@@ -53,3 +70,9 @@ def at_least(low: int, options: Mapping[str, int]) -> None:
     for name, value in options.items():
         if value < low:
             raise PellucidError(f"{name} is {value}; expected {low} or more.")
+
+
+def drops(dropout: float) -> None:
+    """Refuse a dropout that leaves nothing."""
+    if not 0 <= dropout < 1:
+        raise PellucidError(f"dropout is {dropout}; expected a share from 0 (none) to below 1.")

@@ -22,6 +22,7 @@ from .base import zero
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONV: dict[int, type[Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED: dict[int, Callable[..., Tensor]] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 POOL: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 Fed = Literal["add", "scale"]
@@ -78,7 +79,9 @@ def grow_conv(conv: Conv, h: Tensor, size: Sequence[int]) -> Tensor:
         before = (0,) * 2 * axis
         taps = F.pad(taps, (*before, 0, 1)) + F.pad(taps, (*before, 1, 0))
     grown = TRANSPOSED[dims](h, taps, conv.bias, stride=2, padding=1)
-    return grown if grown.shape[2:] == tuple(size) else grown[(..., *map(slice, size))]
+    for axis, side in enumerate(size, start=2):
+        grown = grown if grown.shape[axis] == side else grown.narrow(axis, 0, side)
+    return grown
 
 
 class Add(nn.Module):

@@ -73,6 +73,17 @@ class Fourier(Features):
 KINDS: dict[Kind, type[Sinusoidal | Fourier]] = {"sinusoidal": Sinusoidal, "fourier": Fourier}
 
 
+def hears(ctx: Context, vec: bool) -> None:
+    """Refuse a context other than that for which a network was built: with a vector or without."""
+    if (ctx.vec is not None) is not vec:
+        raise PellucidError(
+            f"this network hears {'a' if vec else 'no'} context vector and got "
+            f"{'none' if vec else 'one'}; build it with its conditioner's width."
+        )
+    if ctx.tokens is not None:
+        raise PellucidError("this network hears no tokens; take a conditioner that makes a vector.")
+
+
 class Hearing(nn.Module):
     """e = silu(W_2 silu(W_1 features(clock)) + V vec), [b, heard]: all that the blocks of a network hear.
 
@@ -87,12 +98,6 @@ class Hearing(nn.Module):
         self.context = nn.Linear(context, heard, bias=False) if context else None
 
     def forward(self, clock: Tensor, ctx: Context) -> Tensor:
-        if (ctx.vec is None) is not (self.context is None):
-            raise PellucidError(
-                f"this network hears {'no' if self.context is None else 'a'} context vector and got "
-                f"{'none' if ctx.vec is None else 'one'}; build it with its conditioner's width."
-            )
-        if ctx.tokens is not None:
-            raise PellucidError("this network hears no tokens; take a conditioner that makes a vector.")
+        hears(ctx, self.context is not None)
         e = self.time(self.features(clock))
         return silu(e if self.context is None else e + self.context(ctx.vec))

@@ -17,7 +17,7 @@ from torch.nn.functional import silu
 
 from ..errors import PellucidError
 from ..types import Batch, Context
-from .base import Network, at_least, joined, registry, zero
+from .base import RUN, Network, at_least, drops, joined, registry, zero
 from .blocks import Attention, Down, DownBlock, Fed, ResBlock, Style, Up, UpBlock
 from .features import Hearing, Kind
 
@@ -64,6 +64,7 @@ class UNet(Network):
     fed          how blocks hear the clock: added, or as the scale and shift of a normalisation
     resample     between levels: plain convolutions, or residual blocks
     dropout      share of the activations dropped in each block in training
+    recompute    blocks are computed again in the backward step: less memory, a third more time
     channels     extra input channels, taken from `ctx.channels`
     out          output channels; by default those of x
     """
@@ -84,6 +85,7 @@ class UNet(Network):
         fed: Fed = "scale",
         resample: Literal["plain", "resblock"] = "resblock",
         dropout: float = 0.0,
+        recompute: bool = False,
         channels: int = 0,
         out: int | None = None,
     ) -> None:
@@ -92,12 +94,11 @@ class UNet(Network):
         at_least(1, {"width": width, "blocks": blocks, "head": head, "groups": groups, "out": out})
         at_least(1, {f"multiplier {i}": m for i, m in enumerate(multipliers)})
         at_least(0, {"channels": channels})
-        if not 0 <= dropout < 1:
-            raise PellucidError(f"dropout is {dropout}; expected a share from 0 (none) to below 1.")
-        attends = _attends(self.shape, len(multipliers), attention)
+        drops(dropout)
+        attends = attending(self.shape, len(multipliers), attention)
         style = Style(len(shape) - 1, 4 * width, groups, head, fed, dropout)
         down, up = RESAMPLE[resample]
-        self.channels = channels
+        self.channels, self.run = channels, RUN[recompute]
         self.hearing = Hearing(features, width, style.heard, context, scale)
         self.enter = style.conv(shape[0] + channels, width)
         self.down, kept, h = nn.ModuleList(), [width], width
@@ -127,15 +128,15 @@ class UNet(Network):
         h = self.enter(joined(x, ctx, self.channels)).contiguous(memory_format=self.layout)
         kept = [h]
         for layer in self.down:
-            h = layer(h, e)
+            h = self.run(layer, h, e)
             kept.append(h)
-        h = self.middle(self.attend(h, e), e)
+        h = self.run(self.middle, self.run(self.attend, h, e), e)
         for join in self.up:
-            h = join(h, e, kept.pop())
+            h = self.run(join, h, e, kept.pop())
         return self.leave(silu(self.norm(h)))
 
 
-def _attends(shape: tuple[int, ...], levels: int, attention: Sequence[int]) -> list[bool]:
+def attending(shape: tuple[int, ...], levels: int, attention: Sequence[int]) -> list[bool]:
     """Which levels attend; refuses shapes, levels and resolutions that a U-Net can do nothing with."""
     if len(shape) - 1 not in LAYOUT:
         raise PellucidError(f"a U-Net is asked for shape {shape}; expected (channels, *sides) with 1 to 3 sides.")
@@ -150,3 +151,16 @@ def _attends(shape: tuple[int, ...], levels: int, attention: Sequence[int]) -> l
     if missed:
         raise PellucidError(f"attention is asked for at resolution {missed[0]}, never reached; the levels are {sides}.")
     return [s in attention for s in sides]
+
+
+DDPM = {"width": 128, "multipliers": (1, 2, 2, 2), "resample": "plain", "fed": "add"}
+ADM = {"attention": (32, 16, 8), "head": 64}
+SIZES = {
+    "ddpm-cifar10": DDPM | {"attention": (16,), "head": 256, "dropout": 0.1},  # Ho et al. 2020, app. B
+    "iddpm-cifar10": DDPM | {"fed": "scale", "blocks": 3, "attention": (16, 8), "head": 64, "dropout": 0.3},
+    "adm-64": ADM | {"width": 192, "multipliers": (1, 2, 3, 4), "blocks": 3, "dropout": 0.1},
+    "adm-128": ADM | {"width": 256, "multipliers": (1, 1, 2, 3, 4)},
+    "adm-256": ADM | {"width": 256, "multipliers": (1, 1, 2, 2, 4, 4)},  # Dhariwal & Nichol 2021, table 11
+}
+for size, options in SIZES.items():
+    registry.setting(size, "unet", options)
