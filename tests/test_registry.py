@@ -167,6 +167,13 @@ def test_a_part_that_nobody_registered_has_no_name(clocks: Registry) -> None:
         clocks.describe(Wheel())
 
 
+def test_a_name_that_is_no_part_has_a_sentence_of_its_own(clocks: Registry) -> None:
+    clocks.refuse("Sundial", "has no wheels; take fast.")
+    with pytest.raises(PellucidError, match=r"^clock 'SUNDIAL' has no wheels; take fast\.$"):
+        clocks.make("SUNDIAL")
+    assert clocks.canonical("Swift") == "fast" and "sundial" not in clocks.names()
+
+
 def test_a_network_remembers_its_options() -> None:
     registry = Registry[Any]("net")
     registry.register("net")(Net)

@@ -42,6 +42,7 @@ class Registry(Generic[Part]):
         self.presets: dict[str, Part] = {}
         self.settings: dict[str, tuple[str, dict[str, Any]]] = {}
         self.aliases: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
 
     def register(self, name: str, *aliases: str) -> Callable[[T], T]:
         """Class decorator: lists the class under `name`, and records the options of each object made from it."""
@@ -67,6 +68,18 @@ class Registry(Generic[Part]):
     def _alias(self, name: str, aliases: tuple[str, ...]) -> None:
         self.aliases |= {alias.lower(): name for alias in (name, *aliases)}
 
+    def refuse(self, name: str, sentence: str) -> None:
+        """A name that users know and that is no part of this family: asking for it is answered by the sentence."""
+        self.refused[name.lower()] = sentence
+
+    def canonical(self, name: str) -> str:
+        """The name under which the part of this name or alias is registered."""
+        if name.lower() in self.refused:
+            raise PellucidError(f"{self.family} {name!r} {self.refused[name.lower()]}")
+        if name.lower() not in self.aliases:
+            raise unknown(self.family, name, self.aliases)
+        return self.aliases[name.lower()]
+
     def names(self) -> list[str]:
         """All names, without the aliases."""
         return sorted({*self.classes, *self.presets, *self.settings})
@@ -85,9 +98,7 @@ class Registry(Generic[Part]):
             raise PellucidError(f"{self.family} is {spec!r}; expected a name or a table with a name.")
         options = {} if isinstance(spec, str) else dict(spec)
         name = spec if isinstance(spec, str) else str(options.pop("name", ""))
-        canonical = self.aliases.get(name.lower())
-        if canonical is None:
-            raise unknown(self.family, name, self.aliases)
+        canonical = self.canonical(name)
         if canonical in self.presets:
             preset = self.presets[canonical]
             if not options:

@@ -146,4 +146,4 @@ def choose(which: Tensor, new: Batch, old: Batch) -> Batch:
 
 
 registry.preset("dopri5", Adaptive("dopri5"), "rk45", "ode45", "dormand-prince")
-registry.preset("rk23", Adaptive("bosh3"), "dpm_adaptive", "sample_dpm_adaptive", "adaptive-bosh3")
+registry.preset("rk23", Adaptive("bosh3"), "dpm adaptive", "dpm_adaptive", "sample_dpm_adaptive", "adaptive-bosh3")

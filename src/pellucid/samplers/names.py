@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import PellucidError, unknown
+from ..errors import PellucidError
 from .ancestral import Ancestral
 from .base import registry
 from .multistep import Multistep
@@ -17,9 +17,9 @@ from .runge_kutta import RungeKutta
 
 _ = registry.preset
 
-_("ddim", Ancestral(eta=0.0), "ddimscheduler", "sample_ddim", "cogvideoxddimscheduler")
+_("ddim", Ancestral(eta=0.0), "ddimscheduler", "sample_ddim", "cogvideoxddimscheduler", "ddimparallelscheduler")
 _("ddpm", Ancestral(eta=1.0), "ddpmscheduler", "euler-a", "euler a", "euler_ancestral", "sample_euler_ancestral",
-  "eulerancestraldiscretescheduler")  # fmt: skip
+  "eulerancestraldiscretescheduler", "ddpmparallelscheduler", "ddpmwuerstchenscheduler", "unclipscheduler")  # fmt: skip
 _("euler", Multistep(order=1), "eulerdiscretescheduler", "sample_euler", "flow-euler", "dpm-solver-1",
   "edmeulerscheduler", "flowmatcheulerdiscretescheduler")  # fmt: skip
 
@@ -29,8 +29,12 @@ _("dpmpp-2m", Multistep(order=2, rule="midpoint"), "dpm++ 2m", "dpmpp_2m", "samp
 _("dpmpp-2m-heun", Multistep(order=2), "dpm++ 2m heun", "res_multistep", "sample_res_multistep")
 _("dpmpp-3m", Multistep(order=3), "dpm++ 3m", "dpmpp_3m")
 _("dpmpp-2m-sde", Multistep(order=2, rho=1.0, rule="midpoint"), "dpm++ 2m sde", "dpmpp_2m_sde", "sample_dpmpp_2m_sde",
+  "dpmpp_2m_sde_gpu", "sample_dpmpp_2m_sde_gpu", "cogvideoxdpmscheduler",
   "cosinedpmsolvermultistepscheduler")  # fmt: skip
-_("dpmpp-3m-sde", Multistep(order=3, rho=1.0), "dpm++ 3m sde", "dpmpp_3m_sde", "sample_dpmpp_3m_sde")
+_("dpmpp-2m-sde-heun", Multistep(order=2, rho=1.0), "dpm++ 2m sde heun", "dpmpp_2m_sde_heun",
+  "sample_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu", "sample_dpmpp_2m_sde_heun_gpu")  # fmt: skip
+_("dpmpp-3m-sde", Multistep(order=3, rho=1.0), "dpm++ 3m sde", "dpmpp_3m_sde", "sample_dpmpp_3m_sde",
+  "dpmpp_3m_sde_gpu", "sample_dpmpp_3m_sde_gpu")  # fmt: skip
 _("midpoint", RungeKutta("midpoint", "x0", "lam"), "dpmpp-2s", "dpm++ 2s", "dpmsolversinglestepscheduler")
 _("dpmpp-3s", RungeKutta("third", "x0", "lam"), "dpm++ 3s")
 _("exp-heun", RungeKutta("heun", "x0", "lam"), "exp_heun_2_x0", "sample_exp_heun_2_x0")
@@ -55,7 +59,7 @@ _("ipndm", Pseudo(steps=4), "ipndmscheduler", "sample_ipndm")
 _("plms", Pseudo(steps=4, start="heun"))
 _("pndm", Pseudo(steps=4, start="runge-kutta"), "pndmscheduler")
 _("heun", RungeKutta("heun"), "heundiscretescheduler", "sample_heun")
-_("edm", RungeKutta("heun", churn=4.0, low=0.05, high=50.0), "heun-churn", "edm-stochastic")
+_("edm", RungeKutta("heun", churn=4.0, low=0.05, high=50.0), "heun-churn", "edm-stochastic", "karrasvescheduler")
 _("bosh3", RungeKutta("bosh3"), "rk3")
 _("rk4", RungeKutta("rk4"))
 
@@ -67,11 +71,28 @@ GRIDS = {"karras": "karras", "exponential": "lam", "sgm uniform": "uniform", "si
 GRIDS |= {"polyexponential": "lam", "beta": "beta", "normal": "linspace", "ddim uniform": "ddim-uniform"}
 GRIDS |= {"kl optimal": "kl-optimal", "linear quadratic": "linear-quadratic"}
 """Grids as a label names them at its end."""
+LABELS = {"restart": ("heun", "restart")}
+"""Labels that mean a sampler on a grid."""
+
+for _known in ("euler", "euler_ancestral", "dpmpp_2s_ancestral", "dpmpp_2m", "res_multistep",
+               "res_multistep_ancestral", "gradient_estimation"):  # fmt: skip
+    for _name in (f"{_known}_cfg_pp", f"sample_{_known}_cfg_pp"):
+        registry.refuse(_name, f"is sampler {_known!r} under a guidance; take {_known!r} with the guidance cfg++.")
+for _name in ("heunpp2", "sample_heunpp2"):
+    registry.refuse(_name, "weighs its three calls by sigma, which is of first order; take heun or bosh3.")
+for _name in ("dpm fast", "dpm_fast", "sample_dpm_fast"):
+    registry.refuse(_name, "is dpm-solver-3 with its last calls at lower order; take that, and a third of the steps.")
+for _name in ("ddiminverse", "dpmsolvermultistepinverse"):
+    registry.refuse(f"{_name}scheduler", "is a sampler's steps with their ends swapped; take sampling.invert.")
+for _name in ("vqdiffusion", "amused", "discreteddim", "blockrefinement", "entropybound"):
+    registry.refuse(f"{_name}scheduler", "steps tokens, which have no alpha x0 + sigma eps; there is none here.")
 
 
 def split(label: str) -> tuple[str, str | None]:
     """The sampler and the grid of a label: "DPM++ 2M Karras" -> "dpm++ 2m", "karras"; no grid where none is named."""
     label = label.lower()
+    if label in LABELS:
+        return LABELS[label]
     for ending, grid in GRIDS.items():
         sampler = label.removesuffix(ending).rstrip(" _-")
         if sampler != label and label not in registry.aliases and sampler in registry.aliases:
@@ -82,9 +103,7 @@ def split(label: str) -> tuple[str, str | None]:
 def of_diffusers(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tables of the sampler and the grid that a diffusers scheduler_config.json stands for."""
     name = str(config.get("_class_name", "")).lower()
-    if name not in registry.aliases:
-        raise unknown("diffusers scheduler", config.get("_class_name"), registry.aliases)
-    return {"name": registry.aliases[name], **_SETTINGS.get(name, lambda _: {})(config)}, _grid(config)
+    return {"name": registry.canonical(name), **_SETTINGS.get(name, lambda _: {})(config)}, _grid(config)
 
 
 def _dpm_solver(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,9 @@ class Renoise(Sampler):
 
     @property
     def weak(self) -> int:
-        return self.base.order if self.gamma == 0 else 0
+        if self.gamma > 0:
+            return 0
+        return 1 if self.base.past else self.base.order  # between remembered values fresh noise has come
 
     @property
     def universal(self) -> bool:

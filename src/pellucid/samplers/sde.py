@@ -5,24 +5,27 @@ r"""Solvers of the reverse SDE: in the path's own time, and in lam.
 (Song et al. 2021, eq. 6; rho = 1 is Anderson's reversal, 0 the probability flow). With score = -eps/sigma and the
 pair, the drift is  b = alpha' x0 + (sigma' + rho v) eps  with  v = sigma' - sigma alpha'/alpha = g^2/(2 sigma).
 
-In lam the linear part is exact, x_s = sigma_s/sigma_t kappa x + alpha_s int (1 + rho) exp(-(1 + rho)(lam_s - u)) x0 du
-+ sigma_s sqrt(1 - kappa^2) z with kappa = exp(-rho h), and x0 is taken from the middle (SEEDS-2, Gonzalez et al. 2023;
-DPM++ SDE, Lu et al. 2022b). The middle must feel the first half of the same noise, or the law is of first order:
+In lam the linear part is exact, with kappa = exp(-rho h), and x0 is interpolated through stages inside the step
+(form.py; the methods of runge_kutta.py): SEEDS-2 and SEEDS-3 (Gonzalez et al. 2023), DPM++ SDE (Lu et al. 2022b). A
+stage at the share c feels its part of the same noise: of unit variance, N_c is tied to a later N_d by
 
-    N_m = sigma_m sqrt(1 - kappa) z_m,   corr(z_m, z) = w = sqrt(kappa/(1 + kappa))
+    N_c = w N_d + sqrt(1 - w^2) z,    w^2 = (exp(2 rho c h) - 1)/(exp(2 rho d h) - 1)
 
-Where the signal-to-noise ratio is 0 or infinite both are the re-mix of first order.
+or the law is of first order. Where the signal-to-noise ratio is 0 or infinite both are the re-mix of first order.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import islice
+from typing import ClassVar, Literal
 
 import torch
 
 from ..errors import PellucidError
 from ..paths import Path
-from ..types import Denoise, Noise, State, Times, combine
-from .base import Number, Sampler, at, registry, remix, some
+from ..types import Batch, Denoise, Noise, State, Times, combine
+from .base import Number, Sampler, at, finite, registry, remix, some
+from .form import Form
+from .runge_kutta import TABLEAUX, Uses
 
 
 @registry.register("reverse-sde")
@@ -84,15 +87,22 @@ class ReverseSDE(Sampler):
 @registry.register("exponential-sde")
 @dataclass(frozen=True)
 class ExponentialSDE(Sampler):
-    """The exponential midpoint rule in lam for the reverse SDE of amount `rho`: two calls, second order, in law too."""
+    """An exponential Runge-Kutta method in lam for the reverse SDE of amount `rho`: two calls, or three for "third"."""
 
     rho: float = 1.0
-    calls: ClassVar[int] = 2  # type: ignore[misc]
-    order: ClassVar[int] = 2  # type: ignore[misc]
+    method: Literal["midpoint", "heun", "third"] = "midpoint"
 
     def __post_init__(self) -> None:
         if not self.rho >= 0:
             raise PellucidError(f"rho is {self.rho}; expected 0 (no noise) or more (1 is the reverse SDE).")
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        return TABLEAUX[self.method].order
+
+    @property
+    def calls(self) -> int:  # type: ignore[override]
+        return 1 + len(TABLEAUX[self.method].shares)
 
     @property
     def stochastic(self) -> bool:
@@ -100,30 +110,49 @@ class ExponentialSDE(Sampler):
 
     @property
     def weak(self) -> int:
-        return 2
+        return 2 if self.method == "midpoint" else 1
 
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
-        lam, alpha, sigma = path.lam(t), path.alpha(s), path.sigma(s)
-        h = path.lam(s) - lam
-        inner = h.isfinite()
-        middle = torch.where(inner, path.time(torch.where(inner, lam + h / 2, 0.0)), s)
-        kappa = torch.exp(-self.rho * h) if self.rho else torch.ones_like(h)
-        half = kappa.sqrt()
-        early = path.alpha(middle), path.sigma(middle) * half, path.sigma(middle) * (1 - kappa).sqrt()
-        share = (kappa / (1 + kappa)).sqrt()
-        fresh = sigma * (1 - kappa**2).sqrt()
-        late = torch.where(inner, -alpha * torch.expm1(-(1 + self.rho) * h), 0.0)
-        return alpha, sigma * kappa, fresh, middle, *early, share, late
+        form, tableau, lam = Form("x0", "lam", self.rho), TABLEAUX[self.method], path.lam(t)
+        regular = form.regular(path, t, s) & (path.sigma(s) > 0)
+        h = torch.where(regular, path.lam(s) - lam, 0.0)
+        taus = [lam + c * h for c in (0.0, *tableau.shares)]
+        out = [regular.to(t.dtype), *self.stage(form, path, t, s, regular, taus, tableau.end)]
+        ends = (*tableau.shares[1:], 1.0)
+        for i, (c, later, uses) in enumerate(zip(tableau.shares, ends, tableau.stages, strict=True), start=1):
+            u = torch.where(regular, path.time(taus[i]) if c < 1 else s, t)
+            grown = torch.expm1(-2 * self.rho * c * h) / torch.expm1(-2 * self.rho * later * h)
+            tie = torch.exp(-self.rho * (later - c) * h) * finite(grown).sqrt()
+            out += [u, tie, *self.stage(form, path, t, u, regular, taus[:i], uses)]
+        return tuple(out)
+
+    def stage(
+        self, form: Form, path: Path, t: Times, u: Times, regular: Times, taus: list[Times], uses: Uses
+    ) -> list[Times]:
+        """(signal, kept, fresh) of the step t -> u, and the weight of x0 at each of the later stages `taus`."""
+        found = form.weights(path, t, u, [taus[group[0]] for group in uses])
+        used = {group[0]: torch.where(regular, weight, 0.0) for group, weight in zip(uses, found, strict=True)}
+        weights = [used.get(j, torch.zeros_like(t)) for j in range(1, len(taus))]
+        signal, kept = form.first(path, t, u)
+        fresh = path.sigma(u) * (1 - form.decay(path, t, u) ** 2).clamp(min=0).sqrt()
+        return [signal - sum(weights, torch.zeros_like(t)), kept, fresh, *weights]
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
         x, t, _ = state
-        signal, kept, fresh, middle, signal_mid, kept_mid, fresh_mid, share, late = c
-        d, z = denoise(x, t), noise(0) if some(fresh) else None
-        out = remix(d, signal, kept, fresh, lambda _: z)  # type: ignore[arg-type, return-value]
-        if not some(late):
-            return State(out, s)
-        between = remix(d, signal_mid, kept_mid, 0.0, noise)
-        if z is not None:
-            rest = (1 - share**2) ** 0.5
-            between = combine((1.0, between), (fresh_mid * share, z), (fresh_mid * rest, noise(1)))
-        return State(combine((1.0, out), (late, denoise(between, at(middle, t)).x0 - d.x0)), s)
+        stages = self.calls - 1
+        (regular, signal, kept, fresh), end, later = c[:4], c[4 : 4 + stages], iter(c[4 + stages :])
+        d, seen = denoise(x, t), list[Batch]()
+        terms = [(signal, d.x0), (kept, d.eps)]
+        if some(fresh):
+            felt = [noise(0)]
+            terms.append((fresh, felt[0]))
+        if some(regular):
+            parts = [tuple(islice(later, 5 + i)) for i in range(stages)]
+            for draw, (_, tie, *_) in enumerate(reversed(parts), start=1) if some(fresh) else ():
+                free = (1 - tie**2) ** 0.5
+                felt.append(combine((tie, felt[-1]), (free, noise(draw))) if some(free) else felt[-1])
+            for i, (u, _, known, still, stirred, *weights) in enumerate(parts):
+                new = [(stirred, felt[-1 - i])] if some(stirred) else []
+                between = combine((known, d.x0), (still, d.eps), *new, *zip(weights, seen, strict=True))
+                seen.append(denoise(between, at(u, t)).x0)
+        return State(combine(*terms, *zip(end, seen, strict=False)), s)

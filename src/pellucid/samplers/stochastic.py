@@ -20,8 +20,14 @@ registry.preset(
 )
 registry.preset("dpm2-a", Renoise(registry.make("dpm-2")), "dpm2 a", "dpm_2_ancestral", "sample_dpm_2_ancestral",
                 "kdpm2ancestraldiscretescheduler")  # fmt: skip
-registry.preset("dpmpp-sde", ExponentialSDE(), "dpm++ sde", "dpmpp_sde", "sample_dpmpp_sde", "seeds-2", "seeds_2")
-registry.preset("lcm", Renoise(eta=0.0, gamma=1.0), "lcmscheduler", "consistency", "sample_lcm")
+registry.preset("res-multistep-a", Renoise(registry.make("res_multistep")), "res_multistep_ancestral",
+                "sample_res_multistep_ancestral")  # fmt: skip
+registry.preset("dpmpp-sde", ExponentialSDE(), "dpm++ sde", "dpmpp_sde", "sample_dpmpp_sde", "seeds-2", "seeds_2",
+                "sample_seeds_2", "dpmpp_sde_gpu", "sample_dpmpp_sde_gpu", "dpmsolversdescheduler")  # fmt: skip
+registry.preset("seeds-3", ExponentialSDE(method="third"), "seeds_3", "sample_seeds_3")
+registry.preset("exp-heun-sde", ExponentialSDE(method="heun"), "exp_heun_2_x0_sde", "sample_exp_heun_2_x0_sde")
+registry.preset("lcm", Renoise(eta=0.0, gamma=1.0), "lcmscheduler", "consistency", "sample_lcm",
+                "cmstochasticiterativescheduler", "flowmatchlcmscheduler")  # fmt: skip
 registry.preset("tcd", Renoise(eta=0.0, gamma=0.3), "tcdscheduler")
 registry.preset("euler-maruyama", ReverseSDE(1), "em", "scoresdevpscheduler")
 registry.preset("heun-sde", ReverseSDE(2), "stochastic-heun")
