@@ -48,16 +48,16 @@ def drawn(path: Path, gauss: GaussianMixture) -> GaussianMixture:
 @pytest.mark.parametrize("dim, n", [(2, 20), (8, 4), (64, 1)])
 def test_the_flow_finds_the_density(dim: int, n: int) -> None:
     data = mixture(dim)
-    x = data.sample(n, seed=1)
+    x, tight = data.sample(n, seed=1), replace(FINE, rtol=5e-8, atol=5e-8)
     for path in (paths.Cosine(), paths.Flow())[: 1 + (dim < 64)]:  # both end in noise alone
-        found = likelihood.log_prob(data.at(path), x, divergence="exact", sampler=FINE, low=1e-6)
+        found = likelihood.log_prob(data.at(path), x, divergence="exact", sampler=tight, low=1e-6)
         assert float((found - data.log_prob(x)).abs().max()) < 1e-5
         assert found.dtype == torch.float64 and not found.requires_grad
 
 
-@every_path
-def test_the_flow_finds_the_density_of_what_is_drawn(path: Path) -> None:
-    gauss = GaussianMixture.random(1, 3, seed=2)
+@pytest.mark.parametrize("name", [name for name in PATHS if name != "learned"])  # the clock changes times alone
+def test_the_flow_finds_the_density_of_what_is_drawn(name: str) -> None:
+    gauss, path = GaussianMixture.random(1, 3, seed=2), PATHS[name]
     x = gauss.sample(5)
     found = likelihood.log_prob(gauss.at(path), x, sampler=FINE, low=1e-6)
     assert float((found - drawn(path, gauss).log_prob(x)).abs().max()) < 1e-5

@@ -454,10 +454,10 @@ class Learned(Path, nn.Module):
 
     @staticmethod
     def _bernstein(c: Tensor, u: Times) -> Times:
-        rows = list(c.unbind())  # de Casteljau's mixtures: exact at the ends
-        while len(rows) > 1:
-            rows = [a + u * (b - a) for a, b in zip(rows, rows[1:], strict=False)]
-        return rows[0].expand_as(u)
+        n = len(c) - 1
+        k = torch.arange(n + 1, dtype=torch.float64)
+        choose = torch.tensor([math.comb(n, i) for i in range(n + 1)], dtype=torch.float64)
+        return u[..., None] ** k * (1 - u[..., None]) ** (n - k) @ (choose * c)  # no term is negative: none cancel
 
     def inner(self, t: Times) -> Times:
         """u, the inverse of v, by halving and one step of Newton's, which carries the derivative in t."""

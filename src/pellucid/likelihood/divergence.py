@@ -7,7 +7,6 @@ Signs (Rademacher) have the least variance of all probes with independent entrie
 symmetric part of J. Normal probes add 2 sum_i J_ii^2.
 """
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -21,7 +20,6 @@ from ..registry import Count, Registry
 from ..types import Batch
 
 registry: "Registry[Divergence]" = Registry("divergence")
-ROOM = 2**17  # numbers in the products taken at once
 
 
 class Divergence(ABC):
@@ -76,12 +74,8 @@ class Hutchinson(Divergence):
 
 def products(f: Batch, x: Batch, v: Tensor, keep: bool) -> Tensor:
     """[b, k] v' J v at every sample: f [b, d] computed from x [b, d], v [k, b, d]. keep: to be differentiated again."""
-    rows = max(1, ROOM // math.prod(f.shape))
     found = []
-    for some in v.to(f).split(rows):
-        alone = len(some) == 1  # the usual case asks nothing unusual of the network
-        (back,) = torch.autograd.grad(
-            f, x, some[0] if alone else some, retain_graph=True, create_graph=keep, is_grads_batched=not alone
-        )
-        found.append((back * some).double().sum(-1).reshape(len(some), -1))
-    return torch.cat(found).T
+    for probe in v.to(f):  # one by one: whatever a network is made of, this it can
+        (back,) = torch.autograd.grad(f, x, probe, retain_graph=True, create_graph=keep)
+        found.append((back * probe).double().sum(1))
+    return torch.stack(found, 1)
