@@ -336,3 +336,35 @@ def test_too_much_is_one_sentence(pellucid: Command, monkeypatch: pytest.MonkeyP
 def test_one_sample_is_explained(pellucid: Command) -> None:
     np.savez("x.npz", x=np.array([[1, -1]], np.float32))
     assert pellucid("explain", "x.npz", "net=mlp", *SMALL).code == 0
+
+
+def test_likelihoods_of_a_run_stand_in_one_table(runs: Path, pellucid: Command) -> None:
+    few = ["-n", 4, "--steps", 3, "--flow-steps", 3]
+    said = pellucid("likelihood", runs / "digits", *few, "--per-sample", "each.npz", "--json")
+    assert said.code == 0, said.err
+    found, each = json.loads(said.out), np.load("each.npz")
+    assert [row["kind"] for row in found["rows"]] == ["discrete", "continuous", "flow"] and found["dims"] == 64
+    for row in found["rows"]:
+        assert row["nats"]["value"] == pytest.approx(each[f"{row['kind']}_nats"].mean())
+        assert row["bits"]["value"] == pytest.approx(-row["nats"]["value"] / 64 / np.log(2))
+        assert sum(term["value"] for term in row["terms"].values()) == pytest.approx(row["nats"]["value"])
+    alone = pellucid("likelihood", runs / "toy-2d", *few, "--kind", "flow", "--data", "train")
+    assert alone.code == 0 and "bits/dim" in alone.out and "discrete" not in alone.out
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--kind", "flo"], "did you mean 'flow'?"),
+        (["--per-sample", "each.txt"], "expected an .npz"),
+        (["--data", "nowhere/x"], "there is no nowhere/x"),
+        (["--data", "moons"], "expected samples of [1, 8, 8]"),
+        (["--kind", "flow", "--sampler", "ddpm"], "draws noise"),
+        (["--kind", "flow", "--divergence", "exakt"], "did you mean 'exact'?"),
+    ],
+)
+def test_a_likelihood_that_cannot_be_is_one_sentence(
+    runs: Path, pellucid: Command, options: list[str], words: str
+) -> None:
+    said = pellucid("likelihood", runs / "digits", "-n", 2, *options)
+    assert said.code == 2 and words in said.err and len(said.err.strip().splitlines()) == 1 and not said.out
