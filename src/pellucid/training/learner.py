@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from ..data import Dataset
 from ..denoiser import Denoiser, seeded
 from ..ema import EMA
 from ..errors import PellucidError
-from ..noise import DROP, ORDER, words
+from ..noise import ORDER, words
 from ..objective import Lesson, Objective
 from .ahead import ahead
 from .guards import Bad, Guard, report
@@ -112,14 +113,16 @@ class Learner:
                 torch.cuda.empty_cache()
 
     def _gradient(self, lesson: Lesson) -> Tensor:
-        model, losses, b = self.model.train(), [], len(lesson.x0)
-        self.optimizer.zero_grad(set_to_none=True)
+        model, b = self.model.train(), len(lesson.x0)
+        losses: list[Tensor] = []
         cast = torch.autocast(model.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
-        seed = int(words(self.plan.seed, torch.tensor([self.step]), 1, DROP, 1)) & 2**63 - 1
-        with seeded(seed, model.device):  # for networks that drop activations
+        seed = sha256(f"{self.plan.seed} {self.step}".encode()).digest()[:4]
+        with seeded(int.from_bytes(seed), model.device):  # for networks that drop activations
             for part in lesson.split(self.parts):
                 with cast:
                     loss = self.objective(model, part.to(model.device), self.plan.seed)
+                if not losses:  # now, and not before: what it frees is wanted at once
+                    self.optimizer.zero_grad(set_to_none=True)
                 (loss.sum() / b).backward()
                 losses.append(loss.detach())
         return torch.cat(losses)
