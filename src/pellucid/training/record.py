@@ -44,8 +44,12 @@ class Record:
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row."""
-        with open(self.path, "ab") as file:
-            file.write(json.dumps({**plain(row), "time": time.time()}).encode() + b"\n")
+        line = json.dumps({**plain(row), "time": time.time()}).encode() + b"\n"
+        try:
+            with open(self.path, "ab") as file:
+                file.write(line)
+        except OSError as error:  # of a write, which does not know its file
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def mark(self) -> dict[str, Any]:
         """How far it is, as plain data; all of it is on the disk by then."""
