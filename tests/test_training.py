@@ -1,5 +1,6 @@
 """Training is a function of (data, plan, seed): resumed anywhere, split anywhere, it is the same training."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,8 @@ def test_compiled_it_is_the_same_training() -> None:
     plain, fast = (Learner(model(), points(), replace(PLAN, compile=c)) for c in (False, True))
     assert [p.loss for p in plain.fit()] == pytest.approx([p.loss for p in fast.fit()], rel=1e-4)
     assert plain.tensors()["model"].keys() == fast.tensors()["model"].keys()
+    copied, x, t = copy.deepcopy(fast.model), torch.ones(3, 2), torch.full((3,), 0.5, dtype=torch.float64)
+    torch.testing.assert_close(copied(x, t).x0, plain.model(x, t).x0, rtol=1e-3, atol=1e-4)
 
 
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def train(
     on: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
-    """Train a model. The same command goes on with a run that was interrupted, or told to stop: that is exit code 75."""
+    """Train a model. The same command goes on with a run that was told to stop (exit code 75) or killed."""
     from ..checkpoint import folders
     from ..config import Recipe, named
 
