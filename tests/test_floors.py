@@ -17,7 +17,7 @@ FLOORS = [
     "predictions grids oracle samplers guidance conditioning coupling ema metrics data pictures",
     "denoiser likelihood",
     "objective sampling checkpoint",
-    "training interop drawing batcher fitting",
+    "training interop drawing batcher fitting evaluation",
     "config explain serve systems",
     "compare",
     "cli",

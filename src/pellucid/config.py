@@ -28,7 +28,7 @@ from .training import Plan
 from .training.run import sized
 
 MAY_CHANGE = (
-    *("name", "train.steps", "train.minutes", "train.save", "train.sample", "sample."),
+    *("name", "train.steps", "train.minutes", "train.save", "train.sample", "sample.", "eval."),
     *("train.threads", "train.accumulate", "train.workers", "train.compile"),
 )
 """What may differ when a run goes on: how long it takes and what it shows, not what it learns."""
@@ -106,6 +106,14 @@ class Sample(Section):
     rule: Part = "cfg"  # of the guidance
 
 
+class Eval(Section):
+    """How samples are measured as training goes on; without `every`, they are not."""
+
+    every: Count | None = None  # steps
+    n: Count = 500  # samples
+    features: str | None = None  # what suits the data
+
+
 class Recipe(Section):
     """A diffusion model from its data to its samples."""
 
@@ -122,6 +130,7 @@ class Recipe(Section):
     optim: Optim = Optim()
     train: Train
     sample: Sample = Sample()
+    eval: Eval = Eval()
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Self:

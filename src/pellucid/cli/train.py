@@ -1,6 +1,7 @@
 """`pellucid train`: from a recipe, or from data alone, to a run."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from shlex import quote
@@ -10,6 +11,7 @@ import typer
 
 from ..errors import PellucidError
 from .console import answer, device, progress, tell
+from .evaluate import classed, sight, span, taken
 
 if TYPE_CHECKING:
     from ..config import Recipe
@@ -115,6 +117,8 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, Any]
     learner = Learner(model, data, plan, recipe.aim())
     meta = {"recipe": recipe.model_dump()}
     run = Run(folder, meta, recipe.train.save_every, recipe.train.sample_every, draw=sketch(recipe, data, folder))
+    if recipe.eval.every:
+        run = replace(run, measure=gauge(recipe, data, folder), measure_every=recipe.eval.every)
     with whole(folder / "recipe.toml") as file:  # now that nothing is left to refuse
         file.write_text(recipe.toml(), "utf-8")
     last: dict[str, Any] = {"steps": plan.steps}
@@ -150,3 +154,27 @@ def sketch(recipe: "Recipe", data: "Dataset", folder: Path) -> "Callable[[Denois
         drawing.write(drawing.draw(model), path)
 
     return draw
+
+
+def gauge(recipe: "Recipe", data: "Dataset", folder: Path) -> "Callable[[Denoiser, Path], None]":
+    """How the run's samples are measured as training goes on: always the same samples, with the same eyes."""
+    import torch
+
+    from ..drawing import Drawing
+    from ..evaluation import check, evaluate
+
+    labels = tuple(range(len(data.classes)))
+    settings = recipe.sample.model_dump() | {"run": str(folder), "labels": labels, "n": recipe.eval.n}
+    drawing = classed(Drawing.parse(settings), data)
+    check(data.train.take(torch.arange(recipe.eval.n) % len(data.train.x)), data)  # before training, not after
+    eyes, judge = sight(recipe.eval.features, data, torch.device("cpu"))
+
+    def measure(model: "Denoiser", path: Path) -> None:
+        samples, seeds = taken(drawing.draw(model), drawing, data), (drawing.seed, 0)
+        about = {"run": str(folder), "step": int(path.stem.removeprefix("step_"))}
+        record = evaluate(samples, data, eyes, judge=judge, seeds=seeds, about=about).record
+        record.save(path)
+        row = record.row("frechet")
+        tell(f"{path.stem}: {row.label} {span(row.samples)}, of real data {span(row.floor)}")
+
+    return measure

@@ -16,17 +16,21 @@ PREFERRED = ("svg", "gif", "png")
 
 def page(subject: Subject, chapters: Sequence[Chapter]) -> str:
     """The HTML of a report."""
-    title = html.escape(subject.name or subject.data.name)
+    recipe = f"<details><summary>The recipe</summary><pre>{html.escape(subject.recipe)}</pre></details>"
+    return document(subject.name or subject.data.name, summary(subject), chapters, recipe if subject.recipe else "")
+
+
+def document(name: str, sub: str, chapters: Sequence[Chapter], tail: str = "") -> str:
+    """Chapters as one page; `sub` and `tail` are HTML."""
+    title = html.escape(name)
     style = files(__package__).joinpath("report.css").read_text("utf-8")
     links = "".join(f'<a href="#{chapter.key}">{chapter.title}</a>' for chapter in chapters)
     body = "".join(f'<h2 id="{c.key}">{c.title}</h2>{"".join(map(block, c.blocks))}' for c in chapters)
-    recipe = f"<details><summary>The recipe</summary><pre>{html.escape(subject.recipe)}</pre></details>"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} · pellucid</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{style}</style></head><body><header><h1>{title}</h1>"
-        f'<p class="sub">{summary(subject)}</p></header><nav>{links}</nav><main>{body}</main>'
-        f"{recipe if subject.recipe else ''}</body></html>\n"
+        f'<p class="sub">{sub}</p></header><nav>{links}</nav><main>{body}</main>{tail}</body></html>\n'
     )
 
 

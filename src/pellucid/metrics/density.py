@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .estimate import Figure, halved
+from .estimate import POSITIVE, SHARES, Figure, halved
 from .metric import Case, Metric, registry
 from .precision import Distances, inside
 
@@ -39,7 +39,8 @@ def expected_coverage(n: int, m: int, k: int) -> float:
     return 1 - ((m - i) / (n + m - i)).prod().item()
 
 
-STATISTICS = {"density": density, "coverage": coverage}
+Statistic = Callable[[Distances, int], float]
+STATISTICS = {"density": (density, POSITIVE), "coverage": (coverage, SHARES)}
 
 
 @registry.register("density-coverage", "dc")
@@ -54,8 +55,7 @@ class DensityCoverage(Metric):
 
     def __call__(self, case: Case) -> dict[str, Figure]:
         d = Distances.of(case.samples.features, case.real.features, self.k)
-        return {name: self._estimate(statistic, d, case.seed) for name, statistic in STATISTICS.items()}
+        return {name: self._figure(d, *statistic, case.seed) for name, statistic in STATISTICS.items()}
 
-    def _estimate(self, statistic: Callable[[Distances, int], float], d: Distances, seed: int) -> Figure:
-        value = statistic(d, self.k)
-        return halved(value, lambda i, j: statistic(d.take(i, j), self.k), *d.xy.shape, seed=seed)
+    def _figure(self, d: Distances, of: Statistic, within: tuple[float, float], seed: int) -> Figure:
+        return halved(of(d, self.k), lambda i, j: of(d.take(i, j), self.k), *d.xy.shape, within=within, seed=seed)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .estimate import Figure, bootstrap
+from .estimate import POSITIVE, Figure, bootstrap
 from .kernel import mmd
 from .metric import Case, Metric, registry
 from .sets import distances
@@ -59,8 +59,8 @@ class Energy(Metric):
 
     def __call__(self, case: Case) -> dict[str, Figure]:
         x, y = case.samples.features, case.real.features
-        found = mmd(x, y, lambda a, b: -distances(a, b))
-        return {"energy": bootstrap(energy_distance(x, y), found.x, found.y, seed=case.seed)}
+        _, *influences = mmd(x, y, lambda a, b: -distances(a, b))
+        return {"energy": bootstrap(energy_distance(x, y), *influences, within=POSITIVE, seed=case.seed)}
 
 
 def _points(x: Tensor) -> Tensor:

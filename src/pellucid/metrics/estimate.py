@@ -12,7 +12,7 @@ slope, and both resamplings then err on the wide side: what they say is the spre
 """
 
 from collections.abc import Callable
-from math import sqrt
+from math import inf, sqrt
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,8 @@ from torch import Tensor
 
 LEVEL = 0.95
 Z = 1.959963984540054  # the normal deviate of that level
+REALS, POSITIVE, SHARES = (-inf, inf), (0.0, inf), (0.0, 1.0)
+"""What a figure can be."""
 
 
 class Estimate(NamedTuple):
@@ -44,12 +46,14 @@ class Figure(NamedTuple):
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
 
     @staticmethod
-    def of(value: float, error: float) -> "Figure":
-        """With the interval of a normal error."""
-        return Figure(value, error, value - Z * error, value + Z * error)
+    def of(value: float, error: float, within: tuple[float, float] = REALS) -> "Figure":
+        """With the interval of a normal error, as far as it lies within what is possible."""
+        return Figure(value, error, max(within[0], value - Z * error), min(within[1], value + Z * error))
 
 
-def bootstrap(value: float, *influences: Tensor, rounds: int = 1000, seed: int = 0) -> Figure:
+def bootstrap(
+    value: float, *influences: Tensor, within: tuple[float, float] = REALS, rounds: int = 1000, seed: int = 0
+) -> Figure:
     """A statistic of one or more sets, each redrawn by itself, by the influences [n] of the samples of each."""
     rng = torch.Generator().manual_seed(seed)
     moved = torch.zeros(rounds, dtype=torch.float64)
@@ -59,19 +63,26 @@ def bootstrap(value: float, *influences: Tensor, rounds: int = 1000, seed: int =
         for part in moved.split(max(1, 2**22 // n)):
             part += centred[torch.randint(n, (len(part), n), generator=rng)].mean(1)
     low, high = moved.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)).tolist()
-    return Figure(value, moved.std().item(), value + low, value + high)
+    return Figure(value, moved.std().item(), max(within[0], value + low), min(within[1], value + high))
 
 
-def halved(value: float, statistic: Callable[..., float], *sizes: int, rounds: int = 100, seed: int = 0) -> Figure:
+def halved(
+    value: float,
+    statistic: Callable[..., float],
+    *sizes: int,
+    within: tuple[float, float] = REALS,
+    rounds: int = 100,
+    seed: int = 0,
+) -> Figure:
     """The statistic's spread over halves: `statistic` gets the places [n/2] of a half of each set of these sizes."""
     rng = torch.Generator().manual_seed(seed)
     found = [statistic(*(torch.randperm(n, generator=rng)[: n // 2] for n in sizes)) for _ in range(rounds)]
-    return Figure.of(value, torch.tensor(found, dtype=torch.float64).std().item())
+    return Figure.of(value, torch.tensor(found, dtype=torch.float64).std().item(), within)
 
 
 def share(hits: Tensor) -> Figure:
     """The share of true among hits [n], n > 0."""
     n, p = len(hits), hits.double().mean().item()
     middle, half = p + Z**2 / (2 * n), Z * sqrt(p * (1 - p) / n + (Z / (2 * n)) ** 2)
-    low, high = (max(0.0, min(1.0, (middle + side * half) / (1 + Z**2 / n))) for side in (-1, 1))
-    return Figure(p, sqrt(p * (1 - p) / n), low, high)
+    low, high = ((middle + side * half) / (1 + Z**2 / n) for side in (-1, 1))
+    return Figure(p, sqrt(p * (1 - p) / n), low if p > 0 else 0.0, high if p < 1 else 1.0)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .estimate import Figure, bootstrap
+from .estimate import POSITIVE, Figure, bootstrap
 from .metric import Case, Metric, registry
 from .moments import BLOCK, Moments, gram, moments
 from .sets import both
@@ -126,4 +126,4 @@ class Frechet(Metric):
 
     def __call__(self, case: Case) -> dict[str, Figure]:
         found = influence(case.samples.features, case.real.features)
-        return {"frechet": bootstrap(*found, seed=case.seed)}
+        return {"frechet": bootstrap(*found, within=POSITIVE, seed=case.seed)}

@@ -4,7 +4,8 @@ To first order in 1/n a distance of n samples is  d_n = d + c/n.  Both sets are 
 mean distance of the parts, d + c k/n, is a line in k, and d is its height at k = 0. As every sample is in one part of
 each cut, the slope is all that the cuts add to the influences: those of d are those of d_n.
 
-Far fewer samples than features are not near the limit: of parts without full rank nothing is said.
+Parts without full rank are far from the line, and of them nothing is said. Data that were divided class by class vary
+less than by chance, which puts d below 0: read it beside its floor.
 """
 
 from dataclasses import dataclass

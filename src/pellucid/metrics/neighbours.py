@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PellucidError
-from .estimate import Figure, share
+from .estimate import POSITIVE, Figure, share
 from .metric import Case, Metric, registry
 from .sets import distances, rows
 
@@ -40,7 +40,7 @@ def copy_ratio(samples: Tensor, train: Tensor, held_out: Tensor, seed: int = 0) 
     rng = torch.Generator().manual_seed(seed)
     one, other = torch.randint(n, (2, 500, n), generator=rng)
     ratios = near[one].median(1).values / fresh[other].median(1).values
-    return Figure.of((near.median() / fresh.median()).item(), ratios.std().item())
+    return Figure.of((near.median() / fresh.median()).item(), ratios.std().item(), POSITIVE)
 
 
 class Origin(NamedTuple):

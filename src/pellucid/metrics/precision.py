@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..errors import PellucidError
-from .estimate import Figure, halved
+from .estimate import SHARES, Figure, halved
 from .metric import Case, Metric, registry
 from .sets import both, distances
 
@@ -43,7 +43,7 @@ class Distances(NamedTuple):
 
 def radii(within: Tensor, k: int) -> Tensor:
     """[n] the distance of each sample to its k-th nearest other, from all distances within a set [n, n]."""
-    return within.kthvalue(k + 1, dim=1).values  # the nearest of all is the sample itself
+    return within.topk(k + 1, dim=1, largest=False).values[:, k]  # the nearest of all is the sample itself
 
 
 def inside(d: Distances, k: int) -> Tensor:
@@ -79,4 +79,4 @@ class PrecisionRecall(Metric):
 
     def _estimate(self, d: Distances, seed: int) -> Figure:
         value = precision(d, self.k)
-        return halved(value, lambda i, j: precision(d.take(i, j), self.k), *d.xy.shape, seed=seed)
+        return halved(value, lambda i, j: precision(d.take(i, j), self.k), *d.xy.shape, within=SHARES, seed=seed)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..noise import TIMES, normal
-from .estimate import Figure, halved
+from .estimate import POSITIVE, Figure, halved
 from .metric import Case, Metric, registry
 from .sets import both
 
@@ -52,5 +52,6 @@ class SlicedWasserstein(Metric):
     def __call__(self, case: Case) -> dict[str, Figure]:
         u = sides(case.real.features.shape[1], DIRECTIONS, case.seed)
         x, y = case.samples.features @ u, case.real.features @ u
-        found = halved(wasserstein(x, y), lambda i, j: wasserstein(x[i], y[j]), len(x), len(y), seed=case.seed)
+        sizes, value = (len(x), len(y)), wasserstein(x, y)
+        found = halved(value, lambda i, j: wasserstein(x[i], y[j]), *sizes, within=POSITIVE, seed=case.seed)
         return {"sliced_wasserstein": found}

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .estimate import Figure, halved
+from .estimate import POSITIVE, Figure, halved
 from .metric import Case, Metric, registry
 
 ROUNDING = (2 / 255) ** 2 / 12  # in model units
@@ -76,6 +76,6 @@ class SpectralDistance(Metric):
         if case.samples.x.dim() < 3:
             return {}
         x, y = bands(case.samples.x), bands(case.real.x)
-        value = decibels(x.mean(0), y.mean(0))
-        error = halved(value, lambda i, j: decibels(x[i].mean(0), y[j].mean(0)), len(x), len(y), seed=case.seed)
-        return {"spectral": error}
+        sizes, value = (len(x), len(y)), decibels(x.mean(0), y.mean(0))
+        between = lambda i, j: decibels(x[i].mean(0), y[j].mean(0))  # noqa: E731
+        return {"spectral": halved(value, between, *sizes, within=POSITIVE, seed=case.seed)}

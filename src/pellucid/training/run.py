@@ -1,6 +1,7 @@
 """A run: the folder in which a training lives.
 
 runs/NAME/  recipe.toml  metrics.jsonl  checkpoints/step_0001000/  samples/step_0001000.png
+            evaluations/step_0001000.json
 """
 
 import copy
@@ -26,7 +27,8 @@ from .signals import Ear, Stopped, listening
 
 @dataclass(frozen=True)
 class Run:
-    """Where a training is kept, and how often. `meta` goes into every checkpoint; `draw` makes a sample grid.
+    """Where a training is kept, and how often. `meta` goes into every checkpoint; `draw` makes a sample grid, `measure`
+    an evaluation.
 
     At least `keep` checkpoints that verify are kept, and the one that training would go back to.
     """
@@ -38,6 +40,8 @@ class Run:
     log_every: int = 50
     keep: int = 2
     draw: Callable[[Denoiser, Path], None] | None = None
+    measure: Callable[[Denoiser, Path], None] | None = None
+    measure_every: int = 1000
 
     def __post_init__(self) -> None:
         if self.keep < 2:
@@ -58,6 +62,7 @@ class Run:
                 self._log(progress, learner, record)
                 kept = self._keep(learner, record, told=ear.heard is not None)
                 self._picture(learner, ear)
+                self._measure(learner, ear)
                 yield progress
                 if ear.heard:
                     if not kept:
@@ -125,13 +130,21 @@ class Run:
 
     def _picture(self, learner: Learner, ear: Ear) -> None:
         """Samples of the EMA weights from the run's fixed noise, where they are due; dropped if it is told to stop."""
-        if self.draw is None or ear.heard or not self._due(learner, self.draw_every):
+        if self.draw and self._due(learner, self.draw_every):
+            self._look(learner, ear, self.draw, self._sample(learner))
+
+    def _measure(self, learner: Learner, ear: Ear) -> None:
+        """An evaluation of the EMA weights, where it is due."""
+        if self.measure and self._due(learner, self.measure_every):
+            self._look(learner, ear, self.measure, self.folder / "evaluations" / f"step_{learner.step:07d}.json")
+
+    def _look(self, learner: Learner, ear: Ear, work: Callable[[Denoiser, Path], None], path: Path) -> None:
+        if ear.heard:
             return
-        path, draw = self._sample(learner), self.draw
         files.make(path.parent)
         model = copy.deepcopy(learner.model).eval()  # what is dropped in the midst must not be the model in training
         model.load_state_dict(learner.ema.groups()["ema"])
-        ear.drop(lambda: draw(model, path))
+        ear.drop(lambda: work(model, path))
 
     def _sample(self, learner: Learner) -> Path:
         return self.folder / "samples" / f"step_{learner.step:07d}.png"

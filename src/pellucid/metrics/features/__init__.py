@@ -12,11 +12,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...errors import PellucidError, unknown
+from ..metric import Judge
 from . import classifier, inception, vision
 from .base import Features, Values
 from .classifier import Classifier, Progress
 
-__all__ = ["Classifier", "Features", "Values", "look", "usual"]
+__all__ = ["Classifier", "Features", "Values", "look", "reader", "usual"]
 
 NAMES = "values", "untrained", "classifier"
 
@@ -46,6 +47,15 @@ def look(name: str, x: Tensor, label: Tensor | None, classes: int, progress: Pro
     if path.suffix or len(path.parts) > 1:
         raise PellucidError(f"there is no {name}; expected a file of weights, a folder, or {', '.join(NAMES)}.")
     raise unknown("features", name, NAMES)
+
+
+def reader(eyes: Features, x: Tensor, label: Tensor | None, classes: int) -> Judge | None:
+    """Who reads classes: the eyes, if they have learnt it, or the classifier of the training data; pictures alone."""
+    if label is None or x.dim() != 4 or classes < 2:
+        return None
+    if isinstance(eyes, Classifier) and eyes.net.classes == classes:
+        return eyes.judge
+    return classifier.trained(x, label, classes).judge
 
 
 def _is_ours(path: Path) -> bool:
