@@ -115,7 +115,7 @@ def kills(root: Path, count: int) -> dict[str, Any]:
     lasts, whole = time.monotonic() - began, digest(root / "whole")
     figures = {"kills": 0, "inside": 0, "lost": 0, "unreadable": 0, "torn": 0, "runs": 0, "different": 0}
     while figures["kills"] < count:
-        folder, kept, code = root / f"run-{figures['runs']}", 0, -1
+        folder, kept, code = root / f"run-{figures['runs']}", -1, -1
         while code:
             inside = figures["kills"] % 2 == 1
             at = chance.randrange(100)
@@ -128,10 +128,11 @@ def kills(root: Path, count: int) -> dict[str, Any]:
             assert code in (0, -signal.SIGKILL), code
             figures["kills"] += bool(code)
             figures["inside"] += bool(code) and inside
-            kept = max(kept, life.said.get("saved", 0))
+            kept = max(kept, life.said.get("saved", -1))
             found = checkpoint.folders(folder)
             figures["unreadable"] += sum(not checkpoint.verifies(each) for each in found)
-            figures["lost"] += checkpoint.latest(folder).meta["step"] < kept
+            newest = checkpoint.latest(folder).meta["step"] if found else -1  # none, in its first save
+            figures["lost"] += newest < kept
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         figures["torn"] += [row["step"] for row in rows] != list(range(2, PLAN.steps + 1, 2))
         figures["different"] += digest(folder) != whole
