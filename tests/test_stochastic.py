@@ -3,18 +3,20 @@
 import itertools
 import json
 import math
+import pathlib
+import re
 
 import pytest
 import torch
 from torch import Tensor
 
 from pellucid import PellucidError, paths, samplers
-from pellucid.explain.verify import certify, page
+from pellucid.explain.verify import certify, page, tolerances
 from pellucid.explain.verify.certificate import PATHS
 from pellucid.explain.verify.laws import bias, variance_bias
 from pellucid.explain.verify.orders import Problem, quantiles
 from pellucid.explain.verify.steps import run
-from pellucid.explain.verify.theorem import mixture, times
+from pellucid.explain.verify.theorem import all_samplers, mixture, times
 from pellucid.grids import Grid, Karras, Restart
 from pellucid.noise import normal
 from pellucid.oracle import GaussianMixture
@@ -36,6 +38,7 @@ from pellucid.sampling import walk as steps
 from pellucid.types import Batch, Bound, Denoised, State, Times, along
 
 MIDPOINT = samplers.registry.make("midpoint")
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "samplers.md"
 MIDPOINT = RungeKutta("midpoint", "x0", "lam")
 on_paths = pytest.mark.parametrize("path", [paths.Cosine(), paths.VP(), paths.VE()], ids=["cosine", "vp", "ve"])
 
@@ -333,6 +336,20 @@ def test_a_certificate_is_plain_data_and_a_page() -> None:
     data, text = json.loads(json.dumps([c.plain() for c in found])), page(found, {"x": {"0.1": (2.0, 30.0)}})
     assert data[0]["bias"]["karras"]["vp"]["20"]["std"] == found[0].biases["karras"]["vp"][20].std
     assert all(text.count(f"| {name} |") == 4 for name in chosen) and "| x | 2.00 (30) |" in text
+
+
+def test_the_page_of_samplers_speaks_of_all_of_them() -> None:
+    """docs/samplers.md is up to date: what is registered was measured, and nothing else stands there."""
+    found = re.findall(r"^\| ([\w =-]+?) \|.*", PAGE.read_text(), re.M)
+    adaptive = {name for name in samplers.registry.presets if not samplers.registry.make(name).calls}
+    assert set(found) - {"sampler", "---"} == {*all_samplers(), *adaptive}, (
+        "renew it: pellucid verify samplers --out ..."
+    )
+
+
+@pytest.mark.soak
+def test_the_page_of_samplers_is_as_the_command_writes_it() -> None:
+    assert page(list(certify()), tolerances()) == PAGE.read_text()
 
 
 @pytest.mark.parametrize(

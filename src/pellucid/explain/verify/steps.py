@@ -13,7 +13,7 @@ from ...predictions import Prediction, solve
 from ...samplers import Ancestral, Multistep, Sampler
 from ...types import Batch, Bound, Denoised, State, Times, along
 from .equation import all_predictions
-from .theorem import Row, all_paths, at_most, error, mixture, theorem, trial, worst
+from .theorem import Row, all_paths, at_most, error, formulas, mixture, theorem, trial, worst
 
 LAMS = torch.linspace(-2, 4, 13, dtype=torch.float64)
 STEPS = 1, 2, 3, 4, 5, 10
@@ -47,14 +47,14 @@ def one_step_many_names() -> Iterator[Row]:
 def path_independence(name: str, sampler: Sampler) -> Iterator[Row]:
     """At equal lam every sampler that says so ends in the same x0, whatever the path."""
     if sampler.universal:
-        ends = torch.stack([run(sampler, path) for path in all_paths().values()])
+        ends = torch.stack([run(sampler, path) for path in formulas().values()])
         yield at_most(name, error(ends, ends[:1]), 1e-9)
 
 
 @trial
 def strangers(name: str, sampler: Sampler) -> Iterator[Row]:
     """Samples at different times of different runs, joined in one batch, step to the same bits as alone."""
-    where, gap = worst((on, apart(sampler, path)) for on, path in all_paths().items())
+    where, gap = worst((on, apart(sampler, path)) for on, path in formulas().items())
     yield at_most(f"{name}{where}", gap, 0)
 
 
@@ -105,9 +105,9 @@ class Speaker:
 @trial
 def finite(name: str, sampler: Sampler) -> Iterator[Row]:
     """No NaN and no Inf on any path, for any prediction, hearing the oracle or nonsense, in 1 step or in 1000."""
-    where, count = worst((on, broken(sampler, path)) for on, path in all_paths().items())
+    where, count = worst((on, broken(sampler, path)) for on, path in formulas().items())
     yield at_most(f"{name}, {len(all_predictions())} predictions, {STEPS} steps{where}", count, 0)
-    where, count = worst((on, unprepared(sampler, path)) for on, path in all_paths().items())
+    where, count = worst((on, unprepared(sampler, path)) for on, path in formulas().items())
     yield at_most(f"{name}, numbers of {MANY} steps{where}", count, 0)
 
 

@@ -82,6 +82,14 @@ def all_paths() -> dict[str, Path]:
     return {name: paths.registry.make({"name": name, **options.get(name, {})}) for name in paths.registry.names()}
 
 
+def formulas() -> dict[str, Path]:
+    """Of the paths those whose alpha and sigma are formulas: what samplers are crossed with.
+
+    A learned path asks a network for every number, a hundred times as long; it is tried by first-order steps alone.
+    """
+    return {name: path for name, path in all_paths().items() if not isinstance(path, paths.Learned)}
+
+
 def all_samplers(stochastic: bool | None = None) -> dict[str, Sampler]:
     """Every registered sampler with steps of its own, by its names; or those that draw noise, or those that do not."""
     named: dict[Sampler, list[str]] = {}
