@@ -1,6 +1,7 @@
 """One Brownian path for each sample: its law, its address, and pictures that finer grids refine."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -52,8 +53,8 @@ def test_samples_seeds_and_elements_have_paths_of_their_own() -> None:
 
 def test_a_steps_two_draws_are_the_whole_and_its_middle() -> None:
     """(draw 0 + draw 1)/2 is the first half's increment, (draw 0 - draw 1)/2 the second's; both are standard normal."""
-    a, b = (torch.full((50,), v, dtype=torch.float64) for v in (0.25, 0.375))
-    noise = bridged(3, INDEX, 0, (a, b), (400,), torch.float64)
+    clock = torch.tensor([[0.0], [0.25], [0.375]], dtype=torch.float64).expand(-1, 50)
+    noise = partial(bridged(3, INDEX, clock, (400,), torch.float64), 1)
     first, middle, last = path_at(0.25, 0.3125, 0.375, shape=(400,))
     torch.testing.assert_close((noise(0) + noise(1)) / 2, (middle - first) / 0.125**0.5, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close((noise(0) - noise(1)) / 2, (last - middle) / 0.125**0.5, rtol=1e-12, atol=1e-12)
@@ -66,12 +67,12 @@ def test_the_clock_knows_no_path_and_has_room_for_a_thousand_steps() -> None:
     for path in all_paths().values():
         assert (tick(path.lam(torch.linspace(1, 0, 1001, dtype=torch.float64))).diff() > 0).all()
     with pytest.raises(PellucidError, match="falling grid"):
-        bridged(0, INDEX, 0, (tick(lams[1:2]), tick(lams[1:2] + 1e-9)), (2,), torch.float64)
+        bridged(0, INDEX[:1], tick(lams[1:2] + times(0.0, 1e-9)[:, None]), (2,), torch.float64)(0, 0)
 
 
 def drawn(sampler: samplers.Sampler, steps: int, noise: str) -> Tensor:
     return sample(
-        mixture().at(paths.Cosine()), 32, sampler=sampler, steps=steps, grid="karras", noise=noise, batch=32, seed=5
+        mixture().at(paths.Cosine()), 128, sampler=sampler, steps=steps, grid="karras", noise=noise, batch=128, seed=5
     )
 
 

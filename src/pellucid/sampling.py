@@ -19,10 +19,10 @@ from .denoiser import Repath
 from .errors import PellucidError, unknown
 from .grids import Grid
 from .guidance import CFG
-from .noise import START, Source, independent, normal, sources, tick
+from .noise import START, Source, independent, normal, sent, sources, tick
 from .paths import Path
 from .samplers import Ancestral, Sampler
-from .types import Batch, Bound, Denoise, Denoised, Model, State, Times, Wrapper, along
+from .types import Batch, Bound, Denoise, Denoised, Model, State, Times, Wrapper, along, combine
 
 Guidance = Callable[[Model], Model]
 
@@ -65,28 +65,29 @@ def with_eta(named: Sampler | str | Mapping[str, Any], eta: float) -> Sampler:
 def start(seed: int, index: Tensor, path: Path, t: float, model: Model) -> Batch:
     """The noise in which sampling starts: sigma(t) eps, [b, *shape]."""
     times = torch.full((len(index),), t, dtype=torch.float64)
-    eps = normal(seed, index, 0, model.shape, stream=START, dtype=model.dtype).to(model.device)
+    eps = normal(seed, index, 0, model.shape, stream=START, dtype=model.dtype)
+    eps = sent(eps, model.device)
     return along(path.sigma(times), eps) * eps
 
 
 def walk(denoise: Denoise, scheme: Scheme, state: State, seed: int, index: Tensor) -> Iterator[State]:
     """The state after each step of the scheme; `index` [b] numbers the samples. A grid that rises adds noise."""
-    path, sampler = denoise.path, scheme.sampler
-    ticks, i = tick(path.lam(scheme.times)).expand(len(index), -1).unbind(1), 0
+    path, sampler, i = denoise.path, scheme.sampler, 0
+    clock = tick(path.lam(scheme.times))
+    times, clock = (row[:, None].repeat(1, len(index)) for row in (scheme.times, clock))  # [steps + 1, b]
+    draws, device = scheme.noise(seed, index, clock, tuple(state.x.shape[1:]), state.x.dtype), state.x.device
 
     def noise(draw: int) -> Batch:
-        drawn = scheme.noise(seed, index, i, (ticks[i], ticks[i + 1]), tuple(state.x.shape[1:]), state.x.dtype)
-        return drawn(draw).to(state.x.device)
+        return sent(draws(i, draw), device)
 
     for leg in legs(scheme.times):
         if i:
-            x, up = state.x, leg[:1].expand(len(index))
-            scale, std = path.transition(state.t, up)
-            state = sampler.init(along(scale, x) * x + along(std, x) * noise(0), up)
+            scale, std = path.transition(state.t, times[i + 1])
+            state = sampler.init(combine((scale, state.x), (std, noise(0))), times[i + 1])
             yield state
             i += 1
-        for s, numbers in zip(leg[1:].tolist(), sampler.prepare(path, leg), strict=True):
-            state = sampler.move(denoise, state, torch.full_like(state.t, s), numbers, noise)
+        for numbers in sampler.prepare(path, leg):
+            state = sampler.move(denoise, state, times[i + 1], numbers, noise)
             yield state
             i += 1
 

@@ -137,12 +137,20 @@ Noise = Callable[[int], Batch]
 
 def along(coefficient: Times, x: Batch) -> Batch:
     """Coefficients [b] as [b, 1, ...]: ready to multiply x, in x's precision and on its device."""
-    return coefficient.to(x.device, x.dtype).reshape(-1, *(1,) * (x.dim() - 1))
+    return coefficient.to(x.device, x.dtype, non_blocking=True).reshape(-1, *(1,) * (x.dim() - 1))
 
 
 def combine(*terms: tuple[Times | float, Batch]) -> Batch:
-    """The sum of coefficient * tensor; a coefficient is one number for each sample, or one for all."""
-    first, *rest = ((c if isinstance(c, float) else along(c, x)) * x for c, x in terms)
-    for term in rest:
-        first += term  # in place: `first` is a product of our own
-    return first
+    """The sum of coefficient * tensor, a new tensor; a coefficient is one number for each sample, or one for all.
+
+    A product and its sum are one pass and one rounding, the same for both kinds of coefficient.
+    """
+    (c, x), *rest = terms
+    if rest and isinstance(c, float) and c == 1:
+        (c, y), *rest = rest
+        out = torch.add(x, y, alpha=c) if isinstance(c, float) else torch.addcmul(x, along(c, y), y)
+    else:
+        out = (c if isinstance(c, float) else along(c, x)) * x
+    for c, y in rest:
+        out = out.add_(y, alpha=c) if isinstance(c, float) else out.addcmul_(along(c, y), y)
+    return out

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from ..paths import Path
 from ..registry import Registry
@@ -54,41 +55,46 @@ class Sampler(ABC):
         return 0
 
     def init(self, x: Batch, t: Times) -> State:
-        """The state in which sampling starts: x at times t, nothing remembered."""
-        return State(x, t)
+        """The state in which sampling starts: x at times t, nothing remembered.
+
+        What looks back remembers its earlier times first, newest first; where there was none stands -inf.
+        """
+        return State(x, t, unseen(x, t, self.past))
 
     def step(self, denoise: Denoise, state: State, s: Times, noise: Noise) -> State:
         """The state at times s < t."""
-        past = state.memory[0] if self.past else state.t.new_empty(len(state.t), 0)
+        past = torch.stack(state.memory[: self.past], -1) if self.past else state.t.new_empty(len(state.t), 0)
         return self.move(denoise, state, s, self.coefficients(denoise.path, state.t, s, past), noise)
-
-    def mark(self, path: Path, t: Times) -> Times:
-        """What a step at time t is remembered by; where there was none stands -inf."""
-        return path.lam(t)
 
     def prepare(self, path: Path, times: Times) -> list[tuple[float, ...]]:
         """The coefficients of every step of a grid, as floats."""
-        marks = torch.cat([torch.full((self.past,), -torch.inf, dtype=torch.float64), self.mark(path, times[:-1])])
         steps = len(times) - 1
-        past = torch.stack([marks[self.past - k :][:steps] for k in range(self.past + 1)], -1)[:, 1:]
+        seen = torch.cat([torch.full((self.past,), -torch.inf, dtype=torch.float64), times[:-1]])
+        past = torch.stack([seen[self.past - k :][:steps] for k in range(self.past + 1)], -1)[:, 1:]
         columns = self.coefficients(path, times[:-1], times[1:], past)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
     @abstractmethod
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
-        """The numbers of steps t -> s, elementwise; `past` [b, self.past] holds the marks before t, newest first."""
+        """The numbers of steps t -> s, elementwise; `past` [b, self.past] holds the times before t, newest first."""
 
     @abstractmethod
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
         """The state at times s, by the numbers `c`."""
 
 
-def remix(d: Denoised, signal: Number, kept: Number, fresh: Number, noise: Noise) -> Batch:
-    """signal x0 + kept eps + fresh z; no noise is drawn where none is asked for."""
-    terms = [(signal, d.x0), (kept, d.eps)]
+def unseen(x: Batch, t: Times, past: int) -> tuple[Tensor, ...]:
+    """The memory of so many steps that never were: their times, and what was seen in them."""
+    return *(torch.full_like(t, -torch.inf) for _ in range(past)), *(torch.zeros_like(x) for _ in range(past))
+
+
+def remix(
+    d: Denoised, signal: Number, kept: Number, fresh: Number, noise: Noise, *more: tuple[Number, Batch]
+) -> Batch:
+    """signal x0 + kept eps + fresh z + more; no noise is drawn where none is asked for."""
     if some(fresh):
-        terms.append((fresh, noise(0)))
-    return combine(*terms)
+        return combine((signal, d.x0), (kept, d.eps), (fresh, noise(0)), *more)
+    return combine((signal, d.x0), (kept, d.eps), *more)
 
 
 def some(number: Number) -> bool:

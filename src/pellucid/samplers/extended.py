@@ -27,7 +27,7 @@ from ..errors import PellucidError
 from ..paths import Path
 from ..registry import Limit
 from ..types import Batch, Denoise, Noise, State, Times, combine
-from .base import Number, Sampler, at, finite, registry, some
+from .base import Number, Sampler, at, finite, registry, some, unseen
 
 
 def _gauss(n: int) -> tuple[Tensor, Tensor]:
@@ -84,9 +84,8 @@ class ExtendedSDE(Sampler):
         return bool(self.corrector) and self.mode == "PEC"
 
     def init(self, x: Batch, t: Times) -> State:
-        lams = torch.full((len(t), self.past), -torch.inf, dtype=torch.float64)
-        history = [torch.zeros_like(x) for _ in range(self.past)]
-        return State(x, t, (lams, *history, *([x, torch.zeros_like(t)] if self.owing else [])))  # x + 0 x0 is x
+        debt = (x, torch.zeros_like(t)) if self.owing else ()  # x + 0 x0 is x
+        return State(x, t, (*unseen(x, t, self.past), *debt))
 
     def psi(self, lam: Times) -> Times:
         """log psi."""
@@ -99,9 +98,11 @@ class ExtendedSDE(Sampler):
         fall = self.psi(there) - self.psi(here)  # log kappa
         fall = torch.where(fall > -1e-12, 0.0, fall)  # at a corner of psi rounding is no noise: its root would be
         kept, fresh = sigma / path.sigma(t) * torch.exp(fall), sigma * (-torch.expm1(2 * fall)).sqrt()
-        nodes = torch.cat([here[..., None], past], -1)
+        known = past > -torch.inf
+        lams = torch.where(known, path.lam(torch.where(known, past, 1.0)), -torch.inf)
+        nodes = torch.cat([here[..., None], lams], -1)
         predict = alpha * self.integrals(here, there, nodes[..., : self.order])
-        numbers = here, kept, torch.where(sigma > 0, fresh, 0.0)
+        numbers = kept, torch.where(sigma > 0, fresh, 0.0)
         if not self.corrector:
             return *numbers, *predict
         now, *before = nodes.unbind(-1)[: self.corrector - 1]
@@ -130,25 +131,23 @@ class ExtendedSDE(Sampler):
         return total.expand(len(knots), *here.shape)
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
-        x, t, (lams, *memory) = state
-        lam, kept, fresh, *weights = c
-        predict, correct = weights[: self.order], weights[self.order :]
-        d = denoise(x, t)
-        x0 = [d.x0, *memory[: self.past]]
+        x, t, memory = state
+        past, (kept, fresh), predict, correct = self.past, c[:2], c[2 : 2 + self.order], c[2 + self.order :]
+        d, times = denoise(x, t), memory[:past]
+        x0 = d.x0, *memory[past : 2 * past]
         if self.owing:
-            begun, owed = memory[self.past :]
+            begun, owed = memory[2 * past :]
             x = combine((1.0, begun), (owed, d.x0))
         begun = combine((kept, x), (fresh, noise(0))) if some(fresh) else combine((kept, x))
-        out, debt = combine((1.0, begun), *zip(predict, x0, strict=False)), list[Tensor]()
+        out, debt = combine((1.0, begun), *zip(predict, x0, strict=False)), tuple[Tensor, ...]()
         if correct:
             *known, new = correct
             begun = combine((1.0, begun), *zip(known, x0, strict=False))
             if self.owing:
-                debt = [begun, at(new, t)]
+                debt = (begun, at(new, t))
             elif some(new):
                 out = combine((1.0, begun), (new, denoise(out, s).x0))
-        lams = torch.cat([at(lam, t)[:, None], lams], 1)[:, : self.past]
-        return State(out, s, (lams, *x0[: self.past], *debt))
+        return State(out, s, (*(t, *times)[:past], *x0[:past], *debt))
 
 
 _GAUSS = _gauss(12)

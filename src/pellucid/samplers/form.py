@@ -41,6 +41,11 @@ UNKNOWN = torch.inf
 _ROOTS, _SHARES = (torch.from_numpy(row) / 2 for row in leggauss(16))
 
 
+def value(variable: Variable, d: Denoised, row: Sequence[Number]) -> Batch:
+    """f; `row` is asked for by the velocity alone."""
+    return combine((row[0], d.x0), (row[1], d.eps)) if row else d.x0 if variable == "x0" else d.eps
+
+
 @dataclass(frozen=True)
 class Form:
     """Which function of the pair is integrated, in which clock its polynomials are, and the share of noise."""
@@ -82,10 +87,6 @@ class Form:
             return finite(alpha), finite(sigma)
         one, zero = torch.ones_like(t), torch.zeros_like(t)
         return (one, zero) if self.variable == "x0" else (zero, one)
-
-    def value(self, d: Denoised, row: tuple[Number, ...]) -> Batch:
-        """f; `row` is asked for by the velocity alone."""
-        return combine((row[0], d.x0), (row[1], d.eps)) if row else d.x0 if self.variable == "x0" else d.eps
 
     def first(self, path: Path, t: Times, s: Times) -> tuple[Times, Times]:
         """(signal, kept) of the first-order step."""

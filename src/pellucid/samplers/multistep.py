@@ -26,9 +26,9 @@ import torch
 
 from ..errors import PellucidError
 from ..paths import Path
-from ..types import Batch, Denoise, Noise, State, Times, combine
-from .base import Number, Sampler, at, registry, remix
-from .form import UNKNOWN, Clock, Form, Variable
+from ..types import Denoise, Noise, State, Times
+from .base import Number, Sampler, registry, remix
+from .form import UNKNOWN, Clock, Form, Variable, value
 
 
 @registry.register("multistep")
@@ -68,13 +68,6 @@ class Multistep(Sampler):
     def past(self) -> int:
         return self.order - 1
 
-    def init(self, x: Batch, t: Times) -> State:
-        marks = torch.full((len(t), self.past), -torch.inf, dtype=torch.float64)
-        return State(x, t, (marks, *(torch.zeros_like(x) for _ in range(self.past))) if self.past else ())
-
-    def mark(self, path: Path, t: Times) -> Times:
-        return t
-
     @property
     def universal(self) -> bool:
         return self.clock != "t"
@@ -93,7 +86,7 @@ class Multistep(Sampler):
             weights += form.carry(path, t, s) * self.correction(path, before[..., 0], t, taus)
         a, b = form.row(path, t)
         row = (a, b) if self.variable == "velocity" else ()
-        return signal + weights[0] * a, kept + weights[0] * b, fresh, t, *row, *weights[1:]
+        return signal + weights[0] * a, kept + weights[0] * b, fresh, *row, *weights[1:]
 
     def correction(self, path: Path, before: Times, t: Times, taus: Sequence[Times]) -> Times:
         """[order, b]: G of f_t and of each past f, for the step before -> t; nothing where there was none."""
@@ -126,13 +119,10 @@ class Multistep(Sampler):
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
         x, t, memory = state
-        signal, kept, fresh, mark, *rest = c
-        row, before = (rest[:2], rest[2:]) if self.variable == "velocity" else ((), rest)
-        d = denoise(x, t)
-        out = remix(d, signal, kept, fresh, noise)
-        if not self.past:
+        past, wide = self.order - 1, 5 if self.variable == "velocity" else 3
+        (signal, kept, fresh), row, weights = c[:3], c[3:wide], c[wide:]
+        d, times, seen = denoise(x, t), memory[:past], memory[past:]
+        out = remix(d, signal, kept, fresh, noise, *zip(weights, seen, strict=True))
+        if not past:
             return State(out, s)
-        marks, *history = memory
-        out = combine((1.0, out), *zip(before, history, strict=True))
-        marks = torch.cat([at(mark, t)[:, None], marks[:, :-1]], 1)
-        return State(out, s, (marks, self.form.value(d, tuple(row)), *history[:-1]))
+        return State(out, s, (t, *times[:-1], value(self.variable, d, row), *seen[:-1]))

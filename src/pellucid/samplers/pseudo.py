@@ -27,7 +27,7 @@ import torch
 from ..errors import PellucidError
 from ..paths import Path
 from ..types import Batch, Denoise, Denoised, Noise, State, Times, combine
-from .base import Number, Sampler, at, finite, registry, remix, some
+from .base import Number, Sampler, at, finite, registry, some
 
 BASHFORTH = (1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24)
 
@@ -55,13 +55,6 @@ class Pseudo(Sampler):
     def past(self) -> int:
         return self.steps - 1
 
-    def init(self, x: Batch, t: Times) -> State:
-        marks = torch.full((len(t), self.past), -torch.inf, dtype=torch.float64)
-        return State(x, t, (marks, *(torch.zeros_like(x) for _ in range(self.past))) if self.past else ())
-
-    def mark(self, path: Path, t: Times) -> Times:
-        return t
-
     @property
     def universal(self) -> bool:
         return self.start != "runge-kutta"
@@ -74,7 +67,7 @@ class Pseudo(Sampler):
         inner, outer = (self.leap(path, t, torch.where(going, t, u)) for u in ((t + s) / 2, s))
         usual *= torch.where(going, self.leap(path, t, s)[-1], 0.0)[..., None]
         others = usual[..., 1 : self.steps].movedim(-1, 0)
-        return path.alpha(s), path.sigma(s) - sum(others, torch.zeros_like(t)), t, *inner, *outer, *others
+        return path.alpha(s), path.sigma(s) - sum(others, torch.zeros_like(t)), *inner, *outer, *others
 
     def leap(self, path: Path, t: Times, u: Times) -> tuple[Times, ...]:
         """u, and the weights of x0, of eps_t and of eps' - eps_t in the step to it."""
@@ -90,23 +83,20 @@ class Pseudo(Sampler):
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
         x, t, memory = state
-        signal, kept, mark, *rest = c
-        inner, outer, shares = rest[:4], rest[4:8], rest[8:]
-        d = denoise(x, t)
-        out = remix(d, signal, kept, 0.0, noise)
+        past, (signal, kept), inner, outer, shares = self.steps - 1, c[:2], c[2:6], c[6:10], c[10:]
+        d, times, seen = denoise(x, t), memory[:past], memory[past:]
+        terms = [(signal, d.x0), (kept, d.eps), *zip(shares, seen, strict=True)]
         if some(outer[-1]):
-            out = combine((1.0, out), (outer[-1], self.begin(denoise, d, t, inner, outer)))
-        if not self.past:
-            return State(out, s)
-        marks, *history = memory
-        out = combine((1.0, out), *zip(shares, history, strict=True))
-        marks = torch.cat([at(mark, t)[:, None], marks[:, :-1]], 1)
-        return State(out, s, (marks, d.eps, *history[:-1]))
+            terms.append((outer[-1], self.begin(denoise, d, t, inner, outer)))
+        out = combine(*terms)
+        return State(out, s, (t, *times[:-1], d.eps, *seen[:-1]) if past else ())
 
-    def begin(self, denoise: Denoise, d: Denoised, t: Times, inner: list[Number], outer: list[Number]) -> Batch:
+    def begin(
+        self, denoise: Denoise, d: Denoised, t: Times, inner: tuple[Number, ...], outer: tuple[Number, ...]
+    ) -> Batch:
         """eps' - eps_t by the start's method."""
 
-        def change(leap: list[Number], by: Batch | None = None) -> Batch:
+        def change(leap: tuple[Number, ...], by: Batch | None = None) -> Batch:
             u, signal, kept, gain = leap
             x = combine((signal, d.x0), (kept, d.eps), *([(gain, by)] if by is not None else []))
             return denoise(x, at(u, t)).eps - d.eps
@@ -115,4 +105,4 @@ class Pseudo(Sampler):
             return change(outer) / 2
         first = change(inner)
         second = change(inner, first)
-        return (2 * first + 2 * second + change(outer, second)) / 6
+        return combine((1 / 3, first), (1 / 3, second), (1 / 6, change(outer, second)))

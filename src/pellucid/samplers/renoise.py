@@ -68,9 +68,6 @@ class Renoise(Sampler):
     def init(self, x: Batch, t: Times) -> State:
         return self.base.init(x, t)
 
-    def mark(self, path: Path, t: Times) -> Times:
-        return self.base.mark(path, t)
-
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
         lam, alpha, sigma = path.lam(s), path.alpha(s), path.sigma(s)
         left = 1 + self.eta**2 * torch.expm1(2 * (path.lam(t) - lam))  # kappa^2

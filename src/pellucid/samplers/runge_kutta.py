@@ -19,7 +19,6 @@ The step to sigma = 0 and the one from alpha = 0 are of first order, and call on
 
 import math
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal, NamedTuple
 
 import torch
@@ -29,7 +28,7 @@ from ..paths import Path
 from ..registry import Limit
 from ..types import Batch, Denoise, Noise, State, Times, combine
 from .base import Number, Sampler, at, registry, some
-from .form import Clock, Form, Variable
+from .form import Clock, Form, Variable, value
 
 Uses = tuple[tuple[int, ...], ...]
 """Which stages a polynomial goes through; stages at one time are averaged."""
@@ -146,14 +145,16 @@ class RungeKutta(Sampler):
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
         x, t, _ = state
         calls, wide = self.calls, 2 if self.variable == "velocity" else 0
-        (up, keep, fresh, regular, signal, kept), end, later = c[:6], c[6 : 5 + calls], iter(c[5 + calls :])
+        up, keep, fresh, regular, signal, kept = c[:6]
+        end, later = c[6 : 5 + calls], c[5 + calls :]
         if some(fresh):
             x, t = combine((keep, x), (fresh, noise(0))), at(up, t)
-        d, seen = denoise(x, t), list[Batch]()
+        d = denoise(x, t)
+        seen: list[Batch] = []
         if some(regular):
             for i in range(calls - 1):
-                u, *rest = islice(later, 3 + wide + i)
-                row, (known, still, *weights) = rest[:wide], rest[wide:]
+                u, row, (known, still, *weights) = later[0], later[1 : 1 + wide], later[1 + wide : 3 + wide + i]
                 x = combine((known, d.x0), (still, d.eps), *zip(weights, seen, strict=True))
-                seen.append(self.form.value(denoise(x, at(u, t)), tuple(row)))
+                seen.append(value(self.variable, denoise(x, at(u, t)), row))
+                later = later[3 + wide + i :]
         return State(combine((signal, d.x0), (kept, d.eps), *zip(end, seen, strict=False)), s)

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...noise import bridged, normal
+from ...noise import Draws, bridged, normal
 from ...oracle import GaussianMixture
 from ...paths import Path
 from ...paths import registry as paths
 from ...samplers import Sampler
 from ...sampling import Scheme, sample, walk
-from ...types import Bound, Noise, Times
+from ...types import Bound, Times
 from .orders import PATHS
 from .theorem import Row, all_samplers, at_least, at_most, mixture, times, trial
 
@@ -50,8 +50,8 @@ def bias(
     x = torch.zeros(runs, 1, dtype=torch.float64)
     x[1] = scale[0] if exact_start else sigma[0]
 
-    def unit(seed: Any, index: Tensor, step: int, *_: Any) -> Noise:
-        return lambda draw: (index == 2 + step * len(draws) + draws.index(draw)).double()[:, None]
+    def unit(seed: Any, index: Tensor, *_: Any) -> Draws:
+        return lambda i, k: (index == 2 + i * len(draws) + draws.index(k)).double()[:, None]
 
     state = sampler.init(x + (mean * alpha[0] if exact_start else 0.0), grid[0].expand(runs))
     *_, state = walk(denoise, Scheme(sampler, grid, unit), state, 0, torch.arange(runs))
