@@ -82,7 +82,8 @@ def test_a_run_holds_its_recipe_its_record_and_its_pictures(runs: Path) -> None:
     assert json.loads((runs / "digits/metrics.jsonl").read_text().splitlines()[-1])["step"] == 3
 
 
-@pytest.mark.parametrize("options", [[], ["--exact"], ["--sampler", "ddpm"], ["--label", "3,1", "--guidance", "2"]])
+@pytest.mark.parametrize("options", [[], ["--exact"], ["--sampler", "ddpm"], ["--label", "3,1", "--guidance", "2"],
+                                     ["--sampler", "ddpm", "--noise", "brownian"]])  # fmt: skip
 def test_a_picture_draws_itself_again(runs: Path, pellucid: Command, options: list[str]) -> None:
     assert pellucid("sample", runs / "digits", "-n", 6, "--seed", 7, "--out", "a.png", *options).code == 0
     assert pellucid("sample", "--like", "a.png", "--out", "b.png").code == 0
@@ -91,6 +92,16 @@ def test_a_picture_draws_itself_again(runs: Path, pellucid: Command, options: li
     shown = json.loads(pellucid("show", "a.png", "--json").out)
     assert (shown["n"], shown["seed"]) == (6, 7)
     assert "Steps: 2, Sampler: " in Image.open("a.png").text["parameters"]
+
+
+def test_a_picture_says_its_noise(runs: Path, pellucid: Command) -> None:
+    """The picture and the recipe carry it, and drawing again obeys."""
+    for noise in ("independent", "brownian"):
+        pellucid("sample", runs / "digits", "-n", 2, "--sampler", "ddpm", "--noise", noise, "-o", f"{noise}.png")
+        assert json.loads(pellucid("show", f"{noise}.png", "--json").out)["noise"] == noise
+    pellucid("sample", "--like", "brownian.png", "--noise", "independent", "-o", "again.png")
+    one, other, again = (pixels(Path(f"{name}.png")) for name in ("independent", "brownian", "again"))
+    assert (one == again).all() and (one != other).any()
 
 
 def test_one_of_a_folder_draws_itself_again(runs: Path, pellucid: Command) -> None:
@@ -150,6 +161,7 @@ def test_lists(pellucid: Command) -> None:
     [
         ("sample {run} --sampler dpmpp-2mm", "did you mean 'dpmpp-2m'?"),
         ("sample {run} --grid karas", "did you mean 'karras'?"),
+        ("sample {run} --noise pink", "noise is 'pink'; expected 'independent' or 'brownian'."),
         ("sample {run} --steps 0", "steps is 0; expected a number greater than 0."),
         ("sample {run} --steps many", "--steps is 'many'; expected a valid integer"),
         ("sample {run} --steps=many", "--steps is 'many'"),

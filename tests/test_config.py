@@ -64,6 +64,7 @@ def test_minutes_are_turned_into_steps() -> None:
         ("path=flow", ("path",), "flow"),
         ("path.s=0.01", ("path",), {"name": "cosine", "s": 0.01}),
         ("sample.grid.rho=5", ("sample", "grid"), {"name": "karras", "rho": 5}),
+        ("sample.noise=brownian", ("sample", "noise"), "brownian"),
         ("name=my run", ("name",), "my run"),
     ],
 )

@@ -19,6 +19,7 @@ from .coupling import registry as couplings
 from .data import Dataset, Progress, load, toys
 from .denoiser import Denoiser
 from .errors import PellucidError, unknown
+from .noise import Kind
 from .objective import Objective
 from .objective import times as times_registry
 from .objective import weights as weight_registry
@@ -102,6 +103,7 @@ class Sample(Section):
     sampler: Part = "dpmpp-2m"
     steps: Calls = 20
     grid: Part = "karras"
+    noise: Kind = "independent"
     guidance: float = 1.0
     rule: Part = "cfg"  # of the guidance
 

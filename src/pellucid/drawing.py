@@ -20,6 +20,7 @@ from .data import decode
 from .errors import PellucidError
 from .files import check_writable, whole, whole_folder
 from .guidance import Threshold
+from .noise import Kind
 from .settings import Calls, Count, Natural, Part, Section, Share
 from .types import Model
 
@@ -41,6 +42,7 @@ class Drawing(Section):
     sampler: Part = "dpmpp-2m"
     steps: Calls = 20
     grid: Part = "karras"
+    noise: Kind = "independent"
     batch: Count = 64
     exact: bool = False
     only: Natural | None = None  # of the n, the one in this file
@@ -96,6 +98,7 @@ class Drawing(Section):
             "sampler": samplers.registry.make(self.sampler),
             "steps": self.steps,
             "grid": grids.registry.make(self.grid),
+            "noise": self.noise,
             "seed": self.seed,
             "first": self.first,
             "cond": None if label is None else {"label": label},

@@ -21,7 +21,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -243,4 +243,5 @@ def bridged(seed: Ints, index: Tensor, clock: Tensor, shape: tuple[int, ...], dt
     return draw
 
 
+Kind = Literal["independent", "brownian"]
 sources: dict[str, Source] = {"independent": independent, "brownian": bridged}

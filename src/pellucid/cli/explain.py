@@ -35,6 +35,7 @@ def explain(
         sampler=samplers.registry.make(recipe.sample.sampler),
         steps=recipe.sample.steps,
         grid=grids.registry.make(recipe.sample.grid),
+        source=recipe.sample.noise,
         guidance=recipe.sample.guidance,
         step=found.meta["step"] if found else 0,
         name=recipe.name,

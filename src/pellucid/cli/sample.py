@@ -38,6 +38,9 @@ def sample(
         str | None, typer.Option("--grid", "--schedule", help="See pellucid list grids; fitted: pellucid tune.")
     ] = None,
     eta: Annotated[float | None, typer.Option(help="The share of noise: 0 is DDIM, 1 is DDPM.")] = None,
+    noise: Annotated[
+        str | None, typer.Option(help="independent, or brownian: more steps draw the same picture finer.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Sample i of a seed is the same picture everywhere.")] = None,
     first: Annotated[int | None, typer.Option(help="The number of the first sample.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="How many at a time.")] = None,
@@ -63,7 +66,7 @@ def sample(
     asked: dict[str, Any] = {"n": n, "seed": seed, "first": first, "batch": batch, "exact": exact}
     asked |= {"guidance": guidance, "interval": interval, "rescale": rescale}
     asked |= {"rule": rule, "threshold": threshold}
-    asked |= {"sampler": sampler, "steps": steps, "grid": grid}
+    asked |= {"sampler": sampler, "steps": steps, "grid": grid, "noise": noise}
     asked |= {"labels": drawing.labels(label, found)} if label is not None else {}
     if grid is not None and grid.lower() == "fitted":
         asked |= fitted(base.run if run is None else run, found, sampler, steps)

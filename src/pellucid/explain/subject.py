@@ -11,7 +11,7 @@ from ..conditioning import Label
 from ..data import Dataset
 from ..denoiser import Denoiser
 from ..grids import Grid
-from ..noise import TRAIN, normal
+from ..noise import TRAIN, Kind, normal
 from ..objective import Objective
 from ..oracle import Empirical, Oracle
 from ..paths import Path
@@ -38,6 +38,7 @@ class Subject:
     sampler: Sampler | str = "dpmpp-2m"
     steps: int = 20
     grid: Grid | str = "karras"
+    source: Kind = "independent"
     guidance: float = 1.0
     step: int = 0
     name: str = ""
@@ -52,7 +53,7 @@ class Subject:
     @property
     def scheme(self) -> Scheme:
         """The sampler and the times at which it asks the model."""
-        return Scheme.make(self.path, self.sampler, self.steps, self.grid)
+        return Scheme.make(self.path, self.sampler, self.steps, self.grid, self.source)
 
     @property
     def dims(self) -> int:
@@ -113,6 +114,7 @@ class Subject:
             sampler=self.sampler,
             steps=self.steps,
             grid=self.grid,
+            noise=self.source,
             seed=self.seed,
             cond={"label": labels} if self.conditional else None,
             guidance=guidance,
