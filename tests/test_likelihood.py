@@ -258,7 +258,7 @@ def test_of_values_on_a_grid_the_noise_of_the_path_loses_nothing() -> None:
     normal = likelihood.flow(model, x, grain=grain, dequantise=Normal(4.0), rounds=4)
     uniform = likelihood.flow(model, x, grain=grain, dequantise="uniform", rounds=1, low=0.01)
     assert float((normal.nats - truth).abs().max()) < 0.01  # 6e-5 of each spike lies outside its bin
-    assert float((truth - uniform.nats).min()) > 1
+    assert float((truth - uniform.nats).mean()) > 1
 
 
 @pytest.mark.parametrize("how", [Uniform(), Normal()], ids=str)

@@ -164,7 +164,7 @@ def test_eta_belongs_to_ancestral_samplers() -> None:
         ({"cond": {"label": "cat"}}, "'label' is 'cat'; expected a number"),
         ({"cond": {"label": 9}}, "label 9 has no data; take one of"),
         ({"path": 3}, "path is 3; expected a name or a table"),
-        ({"guidance": float("nan")}, "scale is nan; expected a number"),
+        ({"guidance": float("nan")}, "scale = nan; expected a number"),
     ],
 )
 def test_a_mistake_is_one_sentence(wrong: dict[str, object], sentence: str) -> None:
