@@ -250,7 +250,8 @@ def test_sa_solver_is_theirs_as_the_steps_grow(predictor: int, corrector: int, m
         sigmas = torch.logspace(0.5, -1, steps + 1, dtype=torch.float64)
         a, b = end(case, sigmas, noise(99), monkeypatch)
         gaps.append(float((a - b).abs().mean() / b.abs().mean()))
-    assert gaps[0] < 1e-2 and gaps[0] > 6 * gaps[2] and gaps[1] > 3 * gaps[2], gaps
+    assert gaps[0] < 1e-2 and gaps[0] > 6 * gaps[2], gaps
+    assert gaps[1] > 3 * gaps[2] or gaps[2] < 1e-6, gaps  # where nothing is left but their float32
 
 
 def test_where_their_ddim_stops_converging(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -355,7 +355,7 @@ def test_memory_that_runs_out_for_one_sample_is_said() -> None:
     assert learner.parts == 12 and learner.step == 0
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
 def test_a_process_short_of_memory_goes_on(tmp_path: Path) -> None:
     figures = killer(tmp_path, "memory=4000")["memory"]

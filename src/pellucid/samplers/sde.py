@@ -120,7 +120,7 @@ class ExponentialSDE(Sampler):
         out = [regular.to(t.dtype), *self.stage(form, path, t, s, regular, taus, tableau.end)]
         ends = (*tableau.shares[1:], 1.0)
         for i, (c, later, uses) in enumerate(zip(tableau.shares, ends, tableau.stages, strict=True), start=1):
-            u = torch.where(regular, path.time(taus[i]) if c < 1 else s, t)
+            u = torch.where(regular, path.time(taus[i]), s) if c < 1 else s
             grown = torch.expm1(-2 * self.rho * c * h) / torch.expm1(-2 * self.rho * later * h)
             tie = torch.exp(-self.rho * (later - c) * h) * finite(grown).sqrt()
             out += [u, tie, *self.stage(form, path, t, u, regular, taus[:i], uses)]
