@@ -78,7 +78,7 @@ def test_gradient_estimation_of_second_order_is_its_formula() -> None:
         torch.testing.assert_close(end.x, middle.x + (sigma[2] - sigma[1]) * (gamma * new + (1 - gamma) * old))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @on_paths
 def test_every_setting_has_its_order(path: Path) -> None:
     problem = Problem(mixture(1).at(path), quantiles(mixture(1).at(path)))
