@@ -134,6 +134,40 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "* stride).round() ⟦- 1→⟧\n",
         ],
     ),
+    "fitting/programme.py": (
+        "test_tune.py",
+        [
+            "costs.begin[:, None] ⟦+→-⟧ costs.first",
+            "best, i = total[:, ⟦-1→0⟧].min(0)",
+            "j, before = nodes[-1], int(choice[nodes[-1], ⟦j→0⟧])",
+        ],
+    ),
+    "fitting/local.py": (
+        "test_tune.py",
+        [
+            "x[:, k], x[:, k + 1] = self.path.⟦alpha→sigma⟧(t), self.path.sigma(t)",
+            "where, weights = [j, j + m], [⟦-→⟧way.path.alpha(t[j])",
+            "return [(below - 1, ⟦1 - share→share⟧), (below, share)]",
+            "(way.gain * way.path.⟦alpha→sigma⟧(way.times))[2:-1]",
+        ],
+    ),
+    "fitting/polish.py": (
+        "test_tune.py",
+        [
+            "columns.append((part.gap(end(part.denoise, sampler, near, last, max(k - 1, 0))) ⟦-→+⟧ r) / by)",
+            "weight = ⟦1 / size→size⟧.clamp",
+            "tried)) ⟦<→>⟧ before",
+        ],
+    ),
+    "fitting/solve.py": (
+        "test_tune.py",
+        [
+            "if calls(sampler, path, times) ⟦<=→>=⟧ nfe",
+            "ratio = ours.mean() / ⟦theirs→ours⟧.mean()",
+            "(ours ⟦- ratio * theirs→⟧).std()",
+            "polish(exact.⟦fit→held⟧, sampler, begin",
+        ],
+    ),
     "noise.py": (
         "test_noise.py",
         [

@@ -73,7 +73,10 @@ def silent(draw: int) -> Batch:
     raise AssertionError
 
 
-@every_deterministic
+uses_x = pytest.param(samplers.ExtendedSDE(order=2, rho=0.0), id="extended")  # and not the pair alone
+
+
+@pytest.mark.parametrize("sampler", [*deterministic, uses_x])
 def test_local_errors_are_those_of_the_steps(sampler: Sampler) -> None:
     """From the exact point, with the memory of an exact step before."""
     told, times = Told(), torch.tensor([1.0, 0.9, 0.75, 0.5, 0.3, 0.1, 0.0], dtype=torch.float64)
