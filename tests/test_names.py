@@ -98,10 +98,7 @@ LABELS = [
 ]
 
 
-REFUSED = {
-    "heunpp2": "first order; take heun or bosh3",
-    **dict.fromkeys(("dpm_fast", "sample_dpm_fast"), "take that, and a third of the steps"),
-}
+REFUSED = {"heunpp2": "first order; take heun or bosh3"}
 
 
 @pytest.mark.parametrize("name", [*COMFY, *(f"sample_{name}" for name in K_DIFFUSION)])
@@ -122,7 +119,7 @@ def test_there_are_44_and_13() -> None:
     assert len(set(COMFY)) == 44 and len(set(K_DIFFUSION)) == 13
 
 
-@pytest.mark.parametrize("label", [label for label in LABELS if label != "DPM fast"])
+@pytest.mark.parametrize("label", LABELS)
 def test_a_label_may_name_a_grid(label: str) -> None:
     name, grid = split(label)
     assert grid == ("restart" if label == "Restart" else None)
@@ -197,6 +194,12 @@ def test_ipndm_v_integrates_quadratics_on_unequal_steps() -> None:
     lost = (1 - h / (3 * (h + p)) * (h * (h + p)) / (p * (p + q))) / 2
     shipped = 1 + h / p / 2 + lost, -h / p / 2 - (1 + p / q) * lost, lost * p / q
     assert abs(float(h * sum(w * v**2 for w, v in zip(shipped, (c, b, a), strict=True)) / exact - 1)) > 0.01
+
+
+def test_dpm_fast_is_dpm_solver_3_on_a_grid_of_thirds() -> None:
+    """Lu et al. 2022a, algorithm 2: the stages at 1/3 and 2/3 in lam are points of the grid."""
+    x, sigmas = 4 * normal(1, INDEX, 0, (2,), dtype=torch.float64), torch.logspace(0.6, -0.5, 13, dtype=torch.float64)
+    torch.testing.assert_close(walked("dpm_fast", sigmas, x), walked("dpm-solver-3", sigmas[::3], x))
 
 
 def test_seeds_3_is_its_formulas() -> None:

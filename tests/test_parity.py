@@ -175,6 +175,12 @@ CASES = [
            {"solver_order": k, "solver_type": bh, "predict_x0": variable == "x0", **LOW})
       for k in (1, 2, 3) for bh in BH for variable in ("x0", "eps")),
     Case("UniPCMultistep", "unipc", {"use_karras_sigmas": True}),
+    *(Case("DPMSolverSinglestep", {"name": "singlestep", "order": k, "rule": rule, "variable": variable},
+           {"solver_order": k, "solver_type": kind, "algorithm_type": algorithm, "use_karras_sigmas": karras,
+            "final_sigmas_type": "zero" if variable == "x0" else "sigma_min"}, steps=steps)
+      for k in (2, 3) for rule, kind in (("midpoint", "midpoint"), ("exact", "heun"))
+      for variable, algorithm, karras, steps in (
+          ("x0", "dpmsolver++", False, 10), ("x0", "dpmsolver++", True, 11), ("eps", "dpmsolver", False, 12))),
     *(Case("DEISMultistep", multistep(order=k, variable="eps"), {"solver_order": k, "lower_order_final": False})
       for k in (1, 2, 3)),
     Case("KDPM2AncestralDiscrete", "dpm2-a", scaled=True),
@@ -219,17 +225,6 @@ def exact(path: Path, x: Tensor, times: Times, parts: int = 6) -> list[Tensor]:
             x = rk4.step(Bound(mixture().at(path)), State(x, a.expand(N)), b.expand(N), noise).x
         points.append(x)
     return points
-
-
-def test_singlestep_is_midpoint_where_their_middle_is_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their two calls of second order lie on two points of the grid: equal steps in lam put the first in the middle."""
-    case = Case("DPMSolverSinglestep", "midpoint", {"solver_order": 2, **LOW})
-    scheduler = make(case, monkeypatch)
-    sigmas = torch.logspace(1, -2, 11, dtype=torch.float64)
-    scheduler.sigmas, denoise = sigmas, Bound(mixture().at(TABLE))
-    x, times = noise(99) + 0.1, TABLE.time(-sigmas.log())
-    expected = theirs(case, scheduler, denoise, x)
-    torch.testing.assert_close(ours(case, times[::2], denoise, x), expected, rtol=1e-6, atol=1e-6)
 
 
 def end(case: Case, sigmas: Tensor, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from .pseudo import Pseudo
 from .renoise import Renoise
 from .runge_kutta import RungeKutta
 from .sde import ExponentialSDE, ReverseSDE
+from .singlestep import Singlestep
 
 __all__ = [
     "DDPM",
@@ -32,5 +33,6 @@ __all__ = [
     "ReverseSDE",
     "RungeKutta",
     "Sampler",
+    "Singlestep",
     "registry",
 ]

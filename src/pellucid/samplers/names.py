@@ -35,7 +35,7 @@ _("dpmpp-2m-sde-heun", Multistep(order=2, rho=1.0), "dpm++ 2m sde heun", "dpmpp_
   "sample_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu", "sample_dpmpp_2m_sde_heun_gpu")  # fmt: skip
 _("dpmpp-3m-sde", Multistep(order=3, rho=1.0), "dpm++ 3m sde", "dpmpp_3m_sde", "sample_dpmpp_3m_sde",
   "dpmpp_3m_sde_gpu", "sample_dpmpp_3m_sde_gpu")  # fmt: skip
-_("midpoint", RungeKutta("midpoint", "x0", "lam"), "dpmpp-2s", "dpm++ 2s", "dpmsolversinglestepscheduler")
+_("midpoint", RungeKutta("midpoint", "x0", "lam"), "dpmpp-2s", "dpm++ 2s")
 _("dpmpp-3s", RungeKutta("third", "x0", "lam"), "dpm++ 3s")
 _("exp-heun", RungeKutta("heun", "x0", "lam"), "exp_heun_2_x0", "sample_exp_heun_2_x0")
 _("unipc", Multistep(order=3, rule="midpoint", mode="correct"), "unipc-2", "unipcmultistepscheduler")
@@ -80,8 +80,6 @@ for _known in ("euler", "euler_ancestral", "dpmpp_2s_ancestral", "dpmpp_2m", "re
         registry.refuse(_name, f"is sampler {_known!r} under a guidance; take {_known!r} with the guidance cfg++.")
 for _name in ("heunpp2", "sample_heunpp2"):
     registry.refuse(_name, "weighs its three calls by sigma, which is of first order; take heun or bosh3.")
-for _name in ("dpm fast", "dpm_fast", "sample_dpm_fast"):
-    registry.refuse(_name, "is dpm-solver-3 with its last calls at lower order; take that, and a third of the steps.")
 for _name in ("ddiminverse", "dpmsolvermultistepinverse"):
     registry.refuse(f"{_name}scheduler", "is a sampler's steps with their ends swapped; take sampling.invert.")
 for _name in ("vqdiffusion", "amused", "discreteddim", "blockrefinement", "entropybound"):
@@ -121,8 +119,11 @@ def _dpm_solver(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _singlestep(config: Mapping[str, Any]) -> dict[str, Any]:
-    method = {1: "euler", 2: "midpoint", 3: "third"}[config.get("solver_order", 2)]
-    return {"method": method, "variable": "x0" if config.get("algorithm_type", "dpmsolver++").endswith("++") else "eps"}
+    order, rule = config.get("solver_order", 2), config.get("solver_type", "midpoint")
+    variable = "x0" if config.get("algorithm_type", "dpmsolver++").endswith("++") else "eps"
+    if order == 1:
+        return {"name": "euler"}
+    return {"order": order, "rule": "exact" if rule == "heun" else "midpoint", "variable": variable}
 
 
 def _unipc(config: Mapping[str, Any]) -> dict[str, Any]:
