@@ -23,7 +23,7 @@ import torch
 from ..errors import PellucidError
 from ..paths import Path
 from ..types import Batch, Denoise, Noise, State, Times, combine
-from .base import Number, Sampler, at, registry
+from .base import Number, Sampler, at, registry, unseen
 from .form import UNKNOWN, Form
 
 
@@ -50,11 +50,7 @@ class Singlestep(Sampler):
         return self.order - 1
 
     def init(self, x: Batch, t: Times) -> State:
-        marks = torch.full((len(t), self.past), -torch.inf, dtype=torch.float64)
-        return State(x, t, (marks, *(torch.zeros_like(x) for _ in range(self.order))))  # x0_0, eps_0, f_1
-
-    def mark(self, path: Path, t: Times) -> Times:
-        return t
+        return State(x, t, (*unseen(x, t, self.past), torch.zeros_like(x)))  # the times; x0_0, eps_0, f_1
 
     def prepare(self, path: Path, times: Times) -> list[tuple[float, ...]]:
         """As of every sampler, but a step looks back no further than its group, which depends on all steps before."""
@@ -67,10 +63,9 @@ class Singlestep(Sampler):
         columns = self.coefficients(path, times[:-1], times[1:], past)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
-    def after(self, going: Times, t: Times, marks: Times) -> Times:
-        """The marks after a step from t; none where it ended its group."""
-        new = torch.cat([t[:, None], marks], 1)[:, : self.past]
-        return torch.where(going[:, None] > 0, new, -torch.inf)
+    def after(self, going: Times, t: Times, times: Sequence[Times]) -> Sequence[Times]:
+        """The times to look back on after a step from t; none where it ended its group."""
+        return [torch.where(going > 0, time, -torch.inf) for time in [t, *times][: self.past]]
 
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
         """Whether the group goes on, whether it goes back to its beginning; (x0, eps) now and there; W of f, of f_1."""
@@ -104,7 +99,8 @@ class Singlestep(Sampler):
         return line, torch.zeros_like(line)
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
-        x, t, (marks, x0, eps, *middle) = state
+        x, t, memory = state
+        times, (x0, eps, *middle) = memory[: self.past], memory[self.past :]
         going, back, signal, kept, signal_0, kept_0, newest, second = c
         d = denoise(x, t)
         f = d.x0 if self.variable == "x0" else d.eps
@@ -113,7 +109,7 @@ class Singlestep(Sampler):
             out = combine((1.0, out), (second, middle[0]))
         here = 1 - back
         begun = combine((here, d.x0), (back, x0)), combine((here, d.eps), (back, eps))
-        return State(out, s, (self.after(at(going, t), t, marks), *begun, *([f] if middle else [])))
+        return State(out, s, (*self.after(at(going, t), t, times), *begun, *([f] if middle else [])))
 
 
 registry.preset("dpm-fast", Singlestep(3), "dpm fast", "dpm_fast", "sample_dpm_fast")
