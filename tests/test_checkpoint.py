@@ -190,7 +190,7 @@ def test_bad_runs_are_sentences(tmp_path: Path, run: Path) -> None:
         checkpoint.load(tmp_path / "empty")
     newest = checkpoint.folders(run)[0]
     manifest = json.loads((newest / "manifest.json").read_text())
-    (newest / "manifest.json").write_bytes(checkpoint.seal({**manifest, "format": 99}))
+    (newest / "manifest.json").write_bytes(files.seal({**manifest, "format": 99}))
     with pytest.raises(PellucidError, match="update pellucid"):
         checkpoint.open_(newest)
 
@@ -227,7 +227,7 @@ def test_optimizer_state_survives_as_tensors() -> None:
 )
 def test_a_hostile_manifest_is_a_sentence(run: Path, change: dict[str, object]) -> None:
     manifest = checkpoint.folders(run)[0] / "manifest.json"
-    manifest.write_bytes(checkpoint.seal({**json.loads(manifest.read_text()), **change}))
+    manifest.write_bytes(files.seal({**json.loads(manifest.read_text()), **change}))
     with pytest.raises(PellucidError, match="damaged|does not hold the model"):
         checkpoint.load(manifest.parent)
     manifest.write_text("[" * 100_000)

@@ -47,18 +47,8 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], meta: Mappin
             data = encode({key: value.detach().contiguous().cpu() for key, value in named.items()})
             hashes[f"{group}.safetensors"] = hashlib.sha256(data).hexdigest()
             (partial / f"{group}.safetensors").write_bytes(data)
-        (partial / MANIFEST).write_bytes(seal({"format": FORMAT, **meta, "files": hashes}))
+        (partial / MANIFEST).write_bytes(files.seal({"format": FORMAT, **meta, "files": hashes}))
     return folder
-
-
-SEAL = re.compile(rb'"sha256": "(?P<hash>[0-9a-f]{64})"\n}\Z')
-
-
-def seal(meta: Mapping[str, Any]) -> bytes:
-    """A manifest whose last value is the hash of all that is before it."""
-    last = {key: value for key, value in meta.items() if key != "sha256"} | {"sha256": ""}
-    body = json.dumps(last, indent=1).encode().removesuffix(b'"\n}')
-    return body + hashlib.sha256(body).hexdigest().encode() + b'"\n}'
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -69,8 +59,7 @@ def manifest(folder: Path) -> dict[str, Any]:
         if meta["format"] not in (1, FORMAT):
             newer = f"{folder} has checkpoint format {meta['format']}, this pellucid reads {FORMAT}; update pellucid."
             raise PellucidError(newer)
-        sealed = SEAL.search(data)
-        if meta["format"] > 1 and not (sealed and _hash(data[: sealed.start("hash")]) == sealed["hash"].decode()):
+        if meta["format"] > 1 and not files.is_sealed(data):
             raise ValueError(f"{MANIFEST} does not match its hash")
         _check(meta)
     except PellucidError:

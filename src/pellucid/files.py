@@ -1,13 +1,17 @@
 """Files that appear whole or not at all: each is written beside its place, flushed to the disk, and then renamed."""
 
 import errno
+import hashlib
 import itertools
+import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from .errors import PellucidError
 
@@ -135,6 +139,22 @@ def flush(path: Path) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(handle)
+
+
+SEAL = re.compile(rb'"sha256": "(?P<hash>[0-9a-f]{64})"\n}\Z')
+
+
+def seal(meta: Mapping[str, Any]) -> bytes:
+    """A manifest in JSON whose last value is the hash of all that is before it."""
+    last = {key: value for key, value in meta.items() if key != "sha256"} | {"sha256": ""}
+    body = json.dumps(last, indent=1).encode().removesuffix(b'"\n}')
+    return body + hashlib.sha256(body).hexdigest().encode() + b'"\n}'
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether a manifest is what `seal` made of it, byte for byte."""
+    found = SEAL.search(data)
+    return found is not None and hashlib.sha256(data[: found.start("hash")]).hexdigest() == found["hash"].decode()
 
 
 @contextmanager
