@@ -1,6 +1,8 @@
 """A comparison is one table of all that were asked for; it goes on where it was stopped, and mixes nothing."""
 
 import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,11 @@ import pytest
 
 from pellucid import cli, compare
 from pellucid.config import Recipe
-from pellucid.data import load
+from pellucid.data import Dataset, Split, load
 from pellucid.errors import PellucidError
 from pellucid.metrics import Figure
+from pellucid.oracle import GaussianMixture
+from pellucid.paths import Cosine
 
 
 def run(*words: str) -> int:
@@ -43,18 +47,33 @@ def test_a_comparison_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytes
     assert run("flow", "gan", *asked) == 0
     first = {name: (tmp_path / name / "row.json").read_bytes() for name in ("flow", "gan")}
     capsys.readouterr()
-    assert run("flow", "gan", "reflow", "--json", *asked) == 0
+    assert run("flow", "gan", "reflow", "--json", *asked, "--page", str(tmp_path / "docs" / "all.md")) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [r["system"] for r in rows] == [compare.REAL, "flow", "gan", "reflow"]
     assert {name: (tmp_path / name / "row.json").read_bytes() for name in first} == first
     assert all(low <= high for r in rows for f in r["figures"].values() for low, high in [(f["low"], f["high"])])
+    assert [("bits" in r["figures"]) for r in rows] == [False, True, False, True]
     assert (tmp_path / "report.html").read_text().count("<img") == 3
+    page = (tmp_path / "docs" / "all.md").read_text()
+    shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)
+    assert len(shown) == 3 and all((tmp_path / "docs" / place).is_file() for place in shown)
+    assert all(line in page for line in (tmp_path / "table.md").read_text().splitlines())
     assert run("flow", "--data", few, "--minutes", "1", "-n", "40", "--out", str(tmp_path)) == 2
     assert "take another folder" in capsys.readouterr().err
 
 
 def test_an_unknown_system_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     assert run("flow", "gam", "--out", str(tmp_path / "x")) == 2
+    assert run("flow", "--out", str(tmp_path / "x"), "--page", "compare.html") == 2
     assert not (tmp_path / "x").exists()
     with pytest.raises(PellucidError, match="did you mean 'gan'"):
         compare.entrants(["gam"])
+
+
+def test_bits_are_those_of_the_law_that_was_learnt() -> None:
+    """Of a model that knows its data exactly: the entropy in bits, half of it for each of two dimensions."""
+    mixture = GaussianMixture.random(3, 2, seed=1)
+    data = Dataset("known", Split(mixture.sample(50, 1)), Split(mixture.sample(100, 2)))
+    found = compare.bits(mixture.at(Cosine()), data)["bits"]
+    truth = -float(mixture.log_prob(mixture.sample(200_000, 3)).mean()) / (2 * math.log(2))
+    assert abs(found.value - truth) < 3 * found.error and found.low < found.value < found.high

@@ -19,14 +19,22 @@ def compare(
     n: Annotated[int, typer.Option("-n", "--n", help="Samples of each.")] = 500,
     seed: Annotated[int, typer.Option(help="Of training and of drawing.")] = 0,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The folder; by default compare-DATA.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="A .md for table and grids; the pictures go to figures/ beside it.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Train and draw from several systems under one budget, and print one table. Goes on where it was stopped."""
     from .. import compare as room
     from ..config import Recipe
+    from ..files import check_writable
 
     if not 0 < minutes < 1e5 or n < 20:
         raise PellucidError(f"minutes is {minutes} and n {n}; expected a positive number, and 20 samples or more.")
+    if page is not None and page.suffix != ".md":
+        raise PellucidError(f"the page is {page}; expected a Markdown file, such as docs/compare.md.")
+    if page is not None:
+        check_writable(page)
     field, dataset = room.entrants(list(dict.fromkeys(systems))), Recipe.load(data).read()
     folder = out or Path(f"compare-{Path(data).stem}")
     asked: dict[str, Any] = {"data": data, "minutes": minutes, "n": n, "seed": seed}
@@ -41,6 +49,8 @@ def compare(
             row = room.keep(folder / entrant.name, entrant, drawn, dataset, seed)
         rows.append(row)
         report(folder, rows, asked)
+    if page is not None:
+        publish(page, folder, rows, asked)
     plain = [{**row._asdict(), "figures": {k: f._asdict() for k, f in row.figures.items()}} for row in rows]
     answer(f"{room.markdown(rows)}\n{folder / 'report.html'} shows what each draws", plain, json)
 
@@ -50,8 +60,29 @@ def report(folder: Path, rows: "list[Row]", asked: dict[str, Any]) -> None:
     from .. import compare as room
     from ..files import whole
 
-    words = "{data}: {minutes:g} minutes of training and {n} samples each, seed {seed}.".format(**asked)
+    words = told(asked)
     with whole(folder / "table.md") as file:
         file.write_text(room.markdown(rows), "utf-8")
     with whole(folder / "report.html") as file:
         file.write_text(room.page("Systems side by side", words, rows, room.grids(folder, rows)), "utf-8")
+
+
+def told(asked: dict[str, Any]) -> str:
+    """What was compared, in a sentence."""
+    return "{data}: {minutes:g} minutes of training and {n} samples each, seed {seed}.".format(**asked)
+
+
+def publish(page: Path, folder: Path, rows: "list[Row]", asked: dict[str, Any]) -> None:
+    """Write the page of a project: the table, the command that made it, and the grids beside it."""
+    from .. import compare as room
+    from ..files import whole
+
+    names = " ".join(row.system for row in rows if row.system != room.REAL)
+    command = f"pellucid compare {names} --data {asked['data']} --minutes {asked['minutes']:g} -n {asked['n']}"
+    pictures = {}
+    for picture in room.grids(folder, rows):
+        pictures[picture.name] = f"figures/{page.stem}-{picture.name}.png"
+        with whole(page.parent / pictures[picture.name]) as file:
+            file.write_bytes(picture.files["png"])
+    with whole(page) as file:
+        file.write_text(room.document("Systems side by side", told(asked), command, rows, pictures), "utf-8")

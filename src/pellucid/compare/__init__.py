@@ -1,8 +1,8 @@
 """Systems side by side: one data set, one network, one budget, one table."""
 
 from .entrant import Drawn, Entrant, entrants
-from .row import REAL, Row, agree, grids, keep, measure, read, real
-from .table import markdown, page
+from .row import REAL, Row, agree, bits, grids, keep, measure, read, real
+from .table import document, markdown, page
 
 __all__ = [
     "REAL",
@@ -10,6 +10,8 @@ __all__ = [
     "Entrant",
     "Row",
     "agree",
+    "bits",
+    "document",
     "entrants",
     "grids",
     "keep",

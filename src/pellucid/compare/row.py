@@ -2,6 +2,7 @@
 
 Distances are those of features: of a small classifier that has learnt the training data's classes, where it has any, or
 of the values themselves. Every metric of the registry gives its figures, with their intervals. Real data are a row too.
+What has a flow has bits per dimension: those of held-out data, by that flow's own density.
 """
 
 import json
@@ -17,13 +18,16 @@ from ..drawing import is_shown
 from ..errors import PellucidError
 from ..explain.chapter import Picture
 from ..files import whole
+from ..likelihood import flow
 from ..metrics import Case, Figure, View, features, judge, registry
 from ..pictures import save_png, scatter, tile
+from ..types import Model
 from .entrant import Drawn, Entrant
 
 FORMAT = 1
 REAL = "real data"
 MOST = 10_000  # real samples of a split that are looked at
+SURE = 100  # held-out samples whose probability is asked for
 
 
 class Row(NamedTuple):
@@ -50,6 +54,15 @@ def floor(data: Dataset, n: int, seed: int = 0) -> dict[str, Figure]:
     case = _case(data, x, cond.get("label"), seed)
     metrics = [registry.make(name) for name in registry.names()]
     return _merged(metric(metric.floor(case)) for metric in metrics)
+
+
+def bits(model: Model, data: Dataset, seed: int = 0) -> dict[str, Figure]:
+    """Bits per dimension of held-out data, each sample in its class, by the density of the model's flow."""
+    x, label = (None if part is None else part[:SURE] for part in _split(data, "test"))
+    assert x is not None
+    heard = {} if label is None else {"label": label}
+    found = flow(model, x, cond=heard, grain=2 / 255 if data.pictures else 0.0, low=1e-3, steps=30, seed=seed)
+    return {"bits": Figure.of(*found.rate())}
 
 
 def _merged(parts: Iterable[dict[str, Figure]]) -> dict[str, Figure]:
@@ -97,6 +110,7 @@ def read(path: Path) -> Row | None:
 def keep(folder: Path, entrant: Entrant, drawn: Drawn, data: Dataset, seed: int) -> Row:
     """Measure what was drawn and write it down: row.json, and grid.png where samples can be shown."""
     figures = measure(data, drawn.x, drawn.label, seed)
+    figures |= bits(drawn.model, data, seed) if drawn.model is not None else {}
     row = Row(entrant.name, entrant.what, drawn.steps, drawn.seconds, drawn.calls, drawn.drawing, figures)
     if is_shown(data.shape):
         columns = len(data.classes) or 16

@@ -1,4 +1,4 @@
-"""The table of a comparison, as Markdown and as a page: a row for each system, best figures in bold."""
+"""The table of a comparison, in Markdown and in HTML: a row for each system, best figures in bold."""
 
 import html
 from importlib.resources import files
@@ -27,12 +27,13 @@ def cells(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Heading and rows of the table, as Markdown."""
     shown = [key for key in COLUMNS if any(key in row.figures for row in rows)]
     best = {key: _best(rows, key) for key in shown}
-    head = ("system", *(COLUMNS[key][0] for key in shown), "calls", "s per 100", "steps")
+    head = ("system", *(COLUMNS[key][0] for key in shown), "calls", "s per 100", "steps", "minutes")
     body = []
     for row in rows:
         real = row.system == REAL
         middle = [_cell(row.figures.get(key), row.system == best[key]) for key in shown]
-        last = ("", "", "") if real else (f"{row.calls:g}", f"{row.drawing:.2g}", f"{row.steps}")
+        spent = f"{row.calls:g}", f"{row.drawing:.2g}", f"{row.steps}", f"{row.seconds / 60:.2g}"
+        last = ("",) * len(spent) if real else spent
         body.append((row.system, *middle, *last))
     return head, body
 
@@ -57,6 +58,16 @@ def markdown(rows: list[Row]) -> str:
     head, body = cells(rows)
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join([' --- ', *[' ---: '] * (len(head) - 1)])}|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in body)]) + "\n"
+
+
+def document(title: str, words: str, command: str, rows: list[Row], pictures: dict[str, str]) -> str:
+    """The same in Markdown, for a page of a project: `command` made it; `pictures` are the grids' places by system."""
+    parts = [f"# {title}", f"{words} Figures and their standard errors; the best of each is bold."]
+    parts += [f"```sh\n{command}\n```", markdown(rows).rstrip()]
+    for row in rows:
+        shown = [f"![Samples of {row.system}.]({pictures[row.system]})"] if row.system in pictures else []
+        parts += [f"## {row.system}", row.what, *shown]
+    return "\n\n".join(parts) + "\n"
 
 
 def page(title: str, words: str, rows: list[Row], grids: list[Picture]) -> str:
