@@ -19,6 +19,7 @@ from pellucid.denoiser import Denoiser
 from pellucid.errors import PellucidError
 from pellucid.nets import MLP, Network, dit, magnitude, registry
 from pellucid.nets.blocks import Add, Attention, ResBlock, Scale, Style, grow, grow_conv, shrink
+from pellucid.nets.dropout import Dropout, coins, dropping, mix
 from pellucid.nets.features import Fourier, Hearing, Sinusoidal
 from pellucid.types import Context
 
@@ -544,3 +545,41 @@ def test_what_it_was_not_built_to_hear_is_refused(name: str) -> None:
 @every_net
 def test_the_classes_are_networks(name: str) -> None:
     assert issubclass(registry.classes[name], Network)
+
+
+# ---- Dropout
+
+
+def test_coins_fall_as_often_as_they_should_and_alone() -> None:
+    """The share, and no correlation between neighbours, samples, layers' keys that follow each other, or bits apart."""
+    n, share = 2**16, 0.3
+    kept = coins(torch.arange(16, dtype=torch.int32), n, share)
+    noise = (share * (1 - share) / n) ** 0.5
+    assert (kept.double().mean(1) - (1 - share)).abs().max() < 5 * noise
+    z = (kept.double() - (1 - share)) / (share * (1 - share)) ** 0.5
+    assert ((z @ z.T / n).fill_diagonal_(0)).abs().max() < 5 / n**0.5
+    for apart in (1, 2, 8, 32, 256, 1024):
+        assert (z[:, apart:] * z[:, :-apart]).mean().abs() < 5 / (16 * n) ** 0.5
+
+
+def test_mix_is_one_to_one() -> None:
+    """The change of any one bit changes every bit half of the time, and no two numbers meet."""
+    x = torch.arange(2**18, dtype=torch.int32) * 7919
+    assert len(mix(x).unique()) == len(x)
+    for bit in range(32):
+        flipped = mix(x) ^ mix(x ^ torch.tensor(1 << bit).to(torch.int32))
+        odds = torch.stack([(flipped >> k & 1).double().mean() for k in range(32)])
+        assert (odds - 0.5).abs().max() < 0.02
+
+
+def test_what_a_sample_loses_is_its_own() -> None:
+    layer, h = Dropout(0.4), torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    keys = torch.tensor([3, 2**32 - 1, 7, 0, 2**31, 9])
+    with dropping(layer, lambda n: keys):
+        whole = layer(h)
+    for i in range(6):
+        with dropping(layer, lambda n, i=i: keys[i : i + 1]):
+            assert torch.equal(layer(h[i : i + 1]), whole[i : i + 1])
+    kept = whole != 0
+    torch.testing.assert_close(whole[kept], h[kept] / 0.6)
+    assert torch.equal(layer.eval()(h), h) and layer.keys is None

@@ -12,7 +12,7 @@ import pellucid
 from pellucid import PellucidError, checkpoint, conditioning, nets, oracle, paths, predictions
 from pellucid.data import Dataset, Split
 from pellucid.denoiser import Denoiser, seeded
-from pellucid.objective import LogitNormal, Objective
+from pellucid.objective import LogitNormal, Objective, weights
 from pellucid.training import Learner, Plan, Run
 from pellucid.training.learner import order
 
@@ -29,6 +29,16 @@ def model() -> Denoiser:
     with seeded(0):
         label = conditioning.registry.make({"name": "label", "classes": 2, "width": 8})
         return Denoiser(nets.MLP((2,), 8, width=16, blocks=1), conditioner=label)
+
+
+def unet() -> Denoiser:
+    """Of a kind that drops activations."""
+    with seeded(0):
+        return Denoiser(nets.UNet((1, 8, 8), width=8, multipliers=(1,), blocks=1, groups=4, head=8, dropout=0.5))
+
+
+def noise() -> Dataset:
+    return Dataset("noise", Split(torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)), None, None))
 
 
 def state(learner: Learner) -> dict[str, torch.Tensor]:
@@ -164,18 +174,42 @@ def test_threads_that_make_batches_change_nothing() -> None:
 def test_dropped_activations_are_a_function_of_seed_and_step() -> None:
     """Also of a network that drops some: two learners that take turns are each as if alone."""
 
-    def unet() -> Denoiser:
-        with seeded(0):
-            return Denoiser(nets.UNet((1, 8, 8), width=8, multipliers=(1,), blocks=1, groups=4, head=8, dropout=0.5))
-
-    data = Dataset("noise", Split(torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)), None, None))
-    alone = Learner(unet(), data, PLAN)
+    data, alone = noise(), Learner(unet(), noise(), PLAN)
     losses = [alone.advance() for _ in range(3)]
     first, second = Learner(unet(), data, PLAN), Learner(unet(), data, PLAN)
     turns = [(first.advance(), second.advance()) for _ in range(3)]
     assert turns == [(loss, loss) for loss in losses]
     without = Learner(unet(), data, replace(PLAN, seed=1))
     assert without.advance() != losses[0]
+
+
+def parts(learner: Learner, count: int) -> torch.Tensor:
+    """The gradient of its next step, worked off in so many parts."""
+    learner.parts = count
+    learner.gradient(learner.lesson(learner.step))
+    return torch.cat([p.grad.double().flatten() for p in learner.model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("split", [2, 3, 16])
+def test_activations_are_dropped_by_sample(split: int) -> None:
+    learner = Learner(unet(), noise(), PLAN)
+    learner.advance()
+    whole, apart = parts(learner, 1), parts(learner, split)
+    assert (whole - apart).norm() <= 1e-6 * whole.norm()
+    learner.step += 1
+    assert (whole - parts(learner, 1)).norm() > 0.1 * whole.norm()  # other samples, other gradients
+
+
+@pytest.mark.parametrize("split", [2, 3, 16])
+def test_a_learned_clock_does_not_notice_parts(split: int) -> None:
+    with seeded(0):
+        vdm = Denoiser(nets.MLP((2,), width=16, blocks=1), paths.Learned(degree=6), "eps", clock="lam")
+    learner = Learner(vdm, points(), PLAN, Objective(weight=weights.make("elbo")))
+    whole, apart = parts(learner, 1), parts(learner, split)
+    assert (whole - apart).norm() <= 1e-6 * whole.norm()
+    clock = vdm.path.logits.grad.clone()
+    learner.objective.even(vdm.path, torch.rand(16), 0, torch.arange(16))
+    assert not torch.equal(clock, vdm.path.logits.grad)  # it has a part in it
 
 
 def test_bf16_keeps_float32_weights() -> None:

@@ -168,10 +168,11 @@ def test_a_picture_is_dropped_for_a_signal_and_drawn_when_it_goes_on(tmp_path: P
 
 
 def test_a_run_has_one_process(tmp_path: Path) -> None:
-    first = Run(tmp_path).fit(Learner(model(), points(), PLAN))
+    first = Run(tmp_path, beside={"recipe.toml": "first"}).fit(Learner(model(), points(), PLAN))
     next(first)
     with pytest.raises(PellucidError, match="another process is at work"):
-        next(Run(tmp_path).fit(Learner(model(), points(), PLAN)))
+        next(Run(tmp_path, beside={"recipe.toml": "second"}).fit(Learner(model(), points(), PLAN)))
+    assert (tmp_path / "recipe.toml").read_text() == "first"  # the second has touched nothing
     first.close()
     next(Run(tmp_path).fit(Learner(model(), points(), PLAN)))
 

@@ -249,7 +249,7 @@ class Objective:
         if spread is not None:
             error = x0 - solve(rule, path, x, y, t).x0.detach()  # the bound is to move the variance alone
             loss = loss + self.bound * self.steps * divergence(path, t, 1 / self.steps, error, spread)
-        return loss + evened(path, t, loss.detach()) if isinstance(path, Learned) else loss
+        return loss
 
     def lesson(self, x0: Batch, cond: Cond, seed: int, index: Tensor) -> Lesson:
         """Samples number `index` with their own noise, some of their conditions withheld. It knows no model."""
@@ -266,6 +266,14 @@ class Objective:
         """[b]: the loss of a lesson at its samples' own times, of which a path that is learned has the last word."""
         return self.loss(model, lesson.x0, lesson.eps, self.draw(model.path, seed, lesson.number), lesson.cond)
 
+    def even(self, path: Path, losses: Tensor, seed: int, index: Tensor) -> None:
+        """Add to the gradient of a learned clock what the losses [b] of a batch say of it: of a whole batch, for no
+        part of one knows how large its losses are beside the others'."""
+        if isinstance(path, Learned):
+            moment = uneven(path, self.draw(path, seed, index), losses.detach())
+            (found,) = torch.autograd.grad(moment.mean(), [path.logits])
+            path.logits.grad = found if path.logits.grad is None else path.logits.grad + found
+
 
 def divergence(path: Path, t: Times, step: float, error: Batch, spread: Batch) -> Tensor:
     """[b] KL(q(x_s | x_t, x0) | p(x_s | x_t)), s = t - step, nats per dimension, where x0 is missed by `error`.
@@ -281,13 +289,12 @@ def divergence(path: Path, t: Times, step: float, error: Batch, spread: Batch) -
     return (((1 + (along(k, error) * error).square()) * torch.exp(-g) - 1 + g) / 2).flatten(1).mean(1)
 
 
-def evened(path: Learned, t: Times, loss: Tensor) -> Tensor:
-    """[b] zeros whose gradient moves a learned clock to where the loss varies least (Kingma et al. 2021, eq. 20).
+def uneven(path: Learned, t: Times, loss: Tensor) -> Tensor:
+    """[b] how much the loss varies, in units of its square; its gradient evens it (Kingma et al. 2021, eq. 20).
 
     With uniform t the estimate's second moment is  int l(u)^2 / v'(u) du  for the loss l(u) du at the base's own time:
     it is least where v' is in proportion to l, and the network has no say in it.
     """
     density = path.density(path.inner(t))
-    square = (loss.double().cpu() / loss.double().cpu().square().mean().sqrt().clamp(min=1e-30)) ** 2
-    moment = square * density.detach() / density
-    return (moment - moment.detach()).to(loss)
+    square = loss.double().cpu().square()
+    return square / square.mean().clamp(min=1e-60) * density.detach() / density

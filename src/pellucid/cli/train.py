@@ -100,7 +100,6 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, Any]
     """Train a recipe in a run's folder, to the end or to the first interrupt; what the last step said."""
     import torch
 
-    from ..files import whole
     from ..training import Learner, Run, Stopped
     from ..training.record import plain
 
@@ -117,10 +116,9 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, Any]
     learner = Learner(model, data, plan, recipe.aim())
     meta = {"recipe": recipe.model_dump()}
     run = Run(folder, meta, recipe.train.save_every, recipe.train.sample_every, draw=sketch(recipe, data, folder))
+    run = replace(run, beside={"recipe.toml": recipe.toml()})
     if recipe.eval.every:
         run = replace(run, measure=gauge(recipe, data, folder), measure_every=recipe.eval.every)
-    with whole(folder / "recipe.toml") as file:  # now that nothing is left to refuse
-        file.write_text(recipe.toml(), "utf-8")
     last: dict[str, Any] = {"steps": plan.steps}
     try:
         with progress("training") as show:

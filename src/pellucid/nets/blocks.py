@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..errors import PellucidError
 from .base import zero
+from .dropout import Dropout
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONV: dict[int, type[Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -124,7 +125,7 @@ class Residual(nn.Module):
         self.norm = style.norm(start)
         self.conv1 = style.conv(start, end)
         self.hear = HEAR[style.fed](style, end)
-        self.dropout = nn.Dropout(style.dropout)
+        self.dropout = Dropout(style.dropout)
         self.conv2 = zero(style.conv(end, end))
         self.shortcut = style.conv(start, end, 1) if start != end else nn.Identity()
 

@@ -26,6 +26,7 @@ from ..errors import PellucidError
 from ..types import Batch, Context
 from .base import RUN, Network, at_least, drops, joined, registry, zero
 from .blocks import CONV
+from .dropout import Dropout
 from .features import Hearing, Kind
 
 Positions = Literal["rope", "sincos", "learned"]
@@ -109,7 +110,7 @@ class Block(nn.Module):
         super().__init__()
         self.hear = zero(nn.Linear(width, 6 * width))
         self.attention = Attention(width, head, normed, turn)
-        self.mlp = nn.Sequential(nn.Linear(width, inner), nn.GELU("tanh"), nn.Dropout(dropout), nn.Linear(inner, width))
+        self.mlp = nn.Sequential(nn.Linear(width, inner), nn.GELU("tanh"), Dropout(dropout), nn.Linear(inner, width))
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         s1, g1, a1, s2, g2, a2 = self.hear(e)[:, None].chunk(6, dim=2)

@@ -21,6 +21,7 @@ from ..errors import PellucidError
 from ..types import Batch, Context
 from .base import RUN, Network, at_least, drops, joined, registry
 from .blocks import grow, shrink
+from .dropout import Dropout
 from .features import KINDS, Kind, hears
 from .magnitude import Layer, forced, join, mix, silu, unit
 from .unet import LAYOUT, attending
@@ -71,7 +72,7 @@ class Block(nn.Module):
         self.conv1 = style.conv(end if down else start, end)
         self.hear = Layer(style.heard, end)
         self.gain = nn.Parameter(torch.zeros(()))
-        self.dropout = nn.Dropout(style.dropout)
+        self.dropout = Dropout(style.dropout)
         self.conv2 = style.conv(end, end)
         self.attention = Attention(style, end) if attends else nn.Identity()
 

@@ -6,7 +6,7 @@ g = grad 1/B sum_i loss_i,    theta <- AdamW(theta, g min(1, clip/|g|), lr(n)), 
 import json
 import time
 from collections.abc import Callable, Generator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -18,7 +18,8 @@ from ..data import Dataset
 from ..denoiser import Denoiser, seeded
 from ..ema import EMA
 from ..errors import PellucidError
-from ..noise import ORDER, words
+from ..nets.dropout import dropping
+from ..noise import LOSE, ORDER, words
 from ..objective import Lesson, Objective
 from .ahead import ahead
 from .guards import Bad, Guard, report
@@ -117,15 +118,21 @@ class Learner:
         losses: list[Tensor] = []
         cast = torch.autocast(model.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
         seed = sha256(f"{self.plan.seed} {self.step}".encode()).digest()[:4]
-        with seeded(int.from_bytes(seed), model.device):  # for networks that drop activations
+        with seeded(int.from_bytes(seed), model.device):  # for networks that draw for themselves
             for part in lesson.split(self.parts):
-                with cast:
-                    loss = self.objective(model, part.to(model.device), self.plan.seed)
-                if not losses:  # now, and not before: what it frees is wanted at once
-                    self.optimizer.zero_grad(set_to_none=True)
-                (loss.sum() / b).backward()
+                with dropping(model.net, partial(self._lost, part.number)):
+                    with cast:
+                        loss = self.objective(model, part.to(model.device), self.plan.seed)
+                    if not losses:  # now, and not before: what it frees is wanted at once
+                        self.optimizer.zero_grad(set_to_none=True)
+                    (loss.sum() / b).backward()
                 losses.append(loss.detach())
+        self.objective.even(model.path, torch.cat(losses), self.plan.seed, lesson.number)
         return torch.cat(losses)
+
+    def _lost(self, index: Tensor, layer: int) -> Tensor:
+        """[b] the keys by which samples number `index` drop activations in a layer."""
+        return words(self.plan.seed, index, layer, LOSE, 1)[:, 0]
 
     def fit(self) -> Generator[Progress, None, None]:
         """Train to the end of the plan, from wherever the state stands. Who listens may set it back meanwhile."""

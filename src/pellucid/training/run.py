@@ -6,7 +6,7 @@ runs/NAME/  recipe.toml  metrics.jsonl  checkpoints/step_0001000/  samples/step_
 
 import copy
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from .signals import Ear, Stopped, listening
 @dataclass(frozen=True)
 class Run:
     """Where a training is kept, and how often. `meta` goes into every checkpoint; `draw` makes a sample grid, `measure`
-    an evaluation.
+    an evaluation; `beside` are texts by the names of their files, written once the run is ours and may go on.
 
     At least `keep` checkpoints that verify are kept, and the one that training would go back to.
     """
@@ -42,6 +42,7 @@ class Run:
     draw: Callable[[Denoiser, Path], None] | None = None
     measure: Callable[[Denoiser, Path], None] | None = None
     measure_every: int = 1000
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.keep < 2:
@@ -56,6 +57,9 @@ class Run:
         record = Record(self.folder / "metrics.jsonl")
         with files.alone(self.folder), listening() as ear:
             self._begin(learner, record)
+            for name, text in self.beside.items():
+                with files.whole(self.folder / name) as file:
+                    file.write_text(text, "utf-8")
             if not self._sample(learner).exists():
                 self._picture(learner, ear)
             for progress in learner.fit():
