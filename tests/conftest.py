@@ -1,5 +1,7 @@
-"""What all tests share: one thread for torch, so that they neither fight for cores nor depend on how many there are."""
+"""What all tests share: one thread for torch, so that they neither fight for cores nor depend on how many there are;
+a cache of their own."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,3 +21,9 @@ def one_of_each_kind() -> Iterator[Any]:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Stores are packed where the tests are, not where the user's are."""
+    os.environ["PELLUCID_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 from . import grids, guidance, paths, predictions, samplers
 from .checkpoint import folders
 from .coupling import registry as couplings
-from .data import Dataset, Progress, load, toys
+from .data import Dataset, Progress, packed, toys
 from .denoiser import Denoiser
 from .errors import PellucidError, unknown
 from .noise import Kind
@@ -45,7 +45,7 @@ def named(name: str) -> str:
 
 
 class Data(Section):
-    """Which data: a toy, "digits", a folder of pictures, a .parquet or .npz file, "hub:NAME"."""
+    """Which data: a toy, "digits", a folder or .zip of pictures, a .parquet or .npz file, "hub:NAME", a store."""
 
     source: Annotated[str, Field(min_length=1)]
     size: Count | None = None  # side of the pictures; as they are
@@ -181,8 +181,8 @@ class Recipe(Section):
         return self.model_copy(update={"train": self.train.model_copy(update={"steps": steps, "minutes": None})})
 
     def read(self, progress: Progress | None = None) -> Dataset:
-        """The data; progress(done, total) is called while pictures are decoded."""
-        return load(self.data.source, size=self.data.size, channels=self.data.channels, progress=progress)
+        """The data, pictures packed at the first time; progress(done, total) is called while they are decoded."""
+        return packed(self.data.source, size=self.data.size, channels=self.data.channels, progress=progress)
 
     def build(self, data: Dataset) -> Denoiser:
         """The untrained model for `data`, its weights drawn from the recipe's seed."""

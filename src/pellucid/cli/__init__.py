@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 
 from ..errors import PellucidError
-from . import compare, demo, evaluate, explain, likelihood, listing, sample, train, tune
+from . import compare, data, demo, evaluate, explain, likelihood, listing, sample, train, tune
 
 app = typer.Typer(
     help="Diffusion models in one equation: x_t = alpha(t) x0 + sigma(t) eps.",
@@ -26,6 +26,7 @@ COMMANDS: list[Callable[..., None]] = [demo.demo, train.train, sample.sample, ex
 COMMANDS += [evaluate.evaluate, likelihood.likelihood, tune.tune, compare.compare, listing.list_, listing.show]
 for command in COMMANDS:
     app.command(command.__name__.rstrip("_"))(command)
+app.add_typer(data.group, name="data")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

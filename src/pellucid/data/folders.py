@@ -1,4 +1,4 @@
-"""Folders of pictures, in the layouts that torchvision and the datasets library read.
+"""Folders of pictures, in the layouts that torchvision and the datasets library read, and zip archives of such.
 
 pictures/cat/1.png  pictures/dog/2.png        the first folder is the class
 pictures/1.png  pictures/metadata.csv         columns file_name, and label or text or both; or metadata.jsonl
@@ -8,56 +8,108 @@ pictures/train/...  pictures/test/...         either of the above, twice
 import csv
 import io
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from ..errors import PellucidError
-from .dataset import Dataset, Options
-from .pictures import SUFFIXES, Row, Unreadable, gather
+from .listing import Listing
+from .pictures import SUFFIXES, Readable, Row, Unreadable
 
 TABLES = ("metadata.csv", "metadata.jsonl")
-Said = dict[Path, tuple[str | None, str | None]]
+LARGEST = 1 << 28  # bytes of one picture in an archive
+Inside = Mapping[PurePosixPath, Readable]
+"""Every file of a folder or an archive, by its path from the top."""
+Said = dict[PurePosixPath, tuple[str | None, str | None]]
 """What a folder says of each picture: its label and its text."""
 
 
-def folder(path: Path, options: Options) -> Dataset:
-    """Read a folder of pictures; a `train` and a `test` folder inside it are taken at their word."""
-    halves = [path / "train", path / "test"]
-    divided = all(half.is_dir() for half in halves) and not any((path / table).is_file() for table in TABLES)
-    train, test = (_rows(half, path) for half in halves) if divided else (_rows(path, path), [])
-    return gather(str(path), train, test, options)
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    archive: zipfile.ZipFile
+    info: zipfile.ZipInfo
+
+    def read_bytes(self) -> bytes:
+        if self.info.file_size > LARGEST:
+            raise Unreadable(f"is {self.info.file_size} bytes long; at most {LARGEST} are unpacked")
+        if self.info.flag_bits & 1:
+            raise Unreadable("is encrypted")
+        try:
+            return self.archive.read(self.info)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise Unreadable(f"cannot be unpacked: {str(error).rstrip('.')}") from None
 
 
-def _rows(root: Path, top: Path) -> list[Row]:
-    """Every file below root, and every one that its table names; names are relative to top."""
-    inside = sorted(file.relative_to(root) for file in root.rglob("*") if file.is_file())
+def folder(path: Path) -> Listing:
+    """The pictures of a folder; a `train` and a `test` folder inside it are taken at their word."""
+    found = sorted(file for file in path.rglob("*") if file.is_file())
+    return _listing(str(path), {PurePosixPath(file.relative_to(path)): file for file in found})
+
+
+def archive(path: Path) -> Listing:
+    """The pictures of a .zip file, laid out as folders are; if all lies in one folder, that is the top."""
+    try:
+        opened = zipfile.ZipFile(path)
+        members = [Member(opened, info) for info in opened.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise PellucidError(f"{path} cannot be read as zip ({str(error).rstrip('.')}); is it whole?") from None
+    inside = {PurePosixPath(member.info.filename): member for member in members}
+    shown = {f: member for f, member in sorted(inside.items()) if f.parts[0] != "__MACOSX"}  # what a Mac adds
+    tops = {f.parts[0] if len(f.parts) > 2 else "" for f in shown}
+    if len(tops) == 1 and (top := tops.pop()):
+        shown = {f.relative_to(top): member for f, member in shown.items()}
+    return _listing(str(path), shown)
+
+
+def _listing(name: str, inside: Inside) -> Listing:
+    tops = {f.parts[0] for f in inside if len(f.parts) > 1}
+    divided = {"train", "test"} <= tops and not any(PurePosixPath(table) in inside for table in TABLES)
+    if divided:
+        return Listing(name, list(_rows(name, inside, "train")), list(_rows(name, inside, "test")))
+    return Listing(name, list(_rows(name, inside, ".")))
+
+
+def _rows(name: str, everything: Inside, half: str) -> Iterator[Row]:
+    """Every file of a half, and every one that its table names; names are relative to the top."""
+    inside = {f.relative_to(half): source for f, source in everything.items() if f.is_relative_to(half)}
     files = [f for f in inside if str(f) not in TABLES and not any(part.startswith(".") for part in f.parts)]
-    table = next((root / name for name in TABLES if (root / name).is_file()), None)
-    said: Said = _said_by(table) if table else {f: (f.parts[0] if len(f.parts) > 1 else None, None) for f in files}
-    names = [*said, *(f for f in files if f not in said)]
-    return [Row(str(root.relative_to(top) / f), _source(root, f, said), *said.get(f, (None, None))) for f in names]
+    table = next((PurePosixPath(t) for t in TABLES if PurePosixPath(t) in inside), None)
+    told = table is not None
+    said: Said = (
+        _said_by(f"{name}/{half}/{table}".replace("/./", "/"), inside[table])
+        if table is not None
+        else {f: (f.parts[0] if len(f.parts) > 1 else None, None) for f in files}
+    )
+    for f in [*said, *(f for f in files if f not in said)]:
+        yield Row(str(PurePosixPath(half) / f), _source(inside, f, told and f not in said), *said.get(f, (None, None)))
 
 
-def _source(root: Path, file: Path, said: Said) -> Path | Unreadable:
+def _source(inside: Inside, file: PurePosixPath, unnamed: bool) -> Readable | Unreadable:
     if file.is_absolute() or ".." in file.parts:
         return Unreadable("lies outside the folder")
     if file.suffix.lower() not in SUFFIXES:
         return Unreadable("is not a PNG, JPEG, WebP, BMP or GIF picture")
-    return root / file if file in said else Unreadable("is not named in the metadata")
+    if unnamed:
+        return Unreadable("is not named in the metadata")
+    return inside.get(file, Unreadable("is not there"))
 
 
-def _said_by(table: Path) -> Said:
+def _said_by(name: str, table: Readable) -> Said:
+    csvs = name.endswith(".csv")
     try:
-        text = table.read_text(encoding="utf-8-sig")
-        lines = list(csv.DictReader(io.StringIO(text, newline="")) if table.suffix == ".csv" else _json_lines(text))
-    except (csv.Error, ValueError, RecursionError, OSError) as error:
-        raise PellucidError(f"{table} cannot be read ({error}); expected {table.suffix[1:]} in UTF-8.") from None
+        text = table.read_bytes().decode("utf-8-sig")
+        lines = list(csv.DictReader(io.StringIO(text, newline="")) if csvs else _json_lines(text))
+    except (csv.Error, ValueError, RecursionError, OSError, Unreadable) as error:
+        kind = name.rpartition(".")[2]
+        raise PellucidError(f"{name} cannot be read ({error}); expected {kind} in UTF-8.") from None
     if not all(isinstance(line, dict) and isinstance(line.get("file_name"), str) for line in lines):
         raise PellucidError(
-            f"{table} has a line without file_name; expected columns file_name, and label or text or both."
+            f"{name} has a line without file_name; expected columns file_name, and label or text or both."
         )
-    return {Path(line["file_name"]): (_word(line.get("label")), _word(line.get("text"))) for line in lines}
+    return {PurePosixPath(line["file_name"]): (_word(line.get("label")), _word(line.get("text"))) for line in lines}
 
 
 def _json_lines(text: str) -> Iterator[Any]:

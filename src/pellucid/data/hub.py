@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PellucidError
-from .dataset import Dataset, Options
-from .pictures import Row, Unreadable, gather
+from .listing import Listing
+from .pictures import Row, Unreadable
 
 if TYPE_CHECKING:
     import datasets
@@ -19,18 +19,18 @@ LABEL = ("label", "labels", "class", "fine_label", "category")
 TEXT = ("text", "caption", "captions", "prompt", "description")
 
 
-def parquet(path: Path, options: Options) -> Dataset:
-    """Read a parquet file, or a folder of them: `train*.parquet` (or all) to train on, `test*.parquet` held out."""
+def parquet(path: Path) -> Listing:
+    """A parquet file, or a folder of them: `train*.parquet` (or all) to train on, `test*.parquet` held out."""
     _library()
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     test = [file for file in files if file.name.startswith("test")] if len(files) > 1 else []
     rest = [file for file in files if file not in test]
     train = [file for file in rest if file.name.startswith("train")] or rest
-    return _read(str(path), _table(train), _table(test) if test else None, options)
+    return _read(str(path), _table(train), _table(test) if test else None)
 
 
-def hub(name: str, options: Options) -> Dataset:
-    """Read the data set of that name on the Hugging Face hub (or from its cache, where there is no network)."""
+def hub(name: str) -> Listing:
+    """The data set of that name on the Hugging Face hub (or from its cache, where there is no network)."""
     try:
         splits = _library().load_dataset(name)
     except Exception as error:  # network, authentication, spelling: the library has an exception for each
@@ -38,7 +38,7 @@ def hub(name: str, options: Options) -> Dataset:
         raise PellucidError(f"hub:{name} cannot be loaded ({reason}); check the name and the network.") from None
     first = splits["train"] if "train" in splits else splits[next(iter(splits))]
     test = next((splits[key] for key in ("test", "validation") if key in splits and splits[key] is not first), None)
-    return _read(f"hub:{name}", first, test, options)
+    return _read(f"hub:{name}", first, test)
 
 
 def _library() -> Any:
@@ -70,12 +70,12 @@ class Columns(NamedTuple):
     text: str | None
 
 
-def _read(name: str, train: "datasets.Dataset", test: "datasets.Dataset | None", options: Options) -> Dataset:
+def _read(name: str, train: "datasets.Dataset", test: "datasets.Dataset | None") -> Listing:
     columns = _columns(name, train.features)
     classes = tuple(getattr(train.features.get(columns.label), "names", ()))
     first = list(_rows("train", train, columns, classes))
     second = list(_rows("test", test, columns, classes)) if test is not None else []
-    return gather(name, first, second, options, classes)
+    return Listing(name, first, second, classes)
 
 
 def _columns(name: str, features: "datasets.Features") -> Columns:
