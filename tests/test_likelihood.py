@@ -22,7 +22,7 @@ from pellucid.types import Batch, Cond, Denoised, Times, Wrapper
 
 PATHS = all_paths()
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-FINE = Adaptive("dopri5", rtol=1e-8, atol=1e-8, low=1e-5)
+FINE = Adaptive("dopri5", rtol=1e-7, atol=1e-7, low=1e-5)
 GRAIN = 2 / 255
 
 
@@ -45,7 +45,7 @@ def drawn(path: Path, gauss: GaussianMixture) -> GaussianMixture:
 # the flow
 
 
-@pytest.mark.parametrize("dim, n", [(2, 20), (8, 4), (64, 1)])
+@pytest.mark.parametrize("dim, n", [(2, 10), (8, 4), (64, 1)])
 def test_the_flow_finds_the_density(dim: int, n: int) -> None:
     data = mixture(dim)
     x, tight = data.sample(n, seed=1), replace(FINE, rtol=5e-8, atol=5e-8)
@@ -295,7 +295,7 @@ def least(gauss: GaussianMixture, snr: Tensor) -> Tensor:
 @pytest.mark.parametrize("grid", ["lam", "uniform"])
 def test_the_chain_loses_what_theory_says(path: Path, grid: str) -> None:
     """Of one Gaussian every term of the bound is known."""
-    gauss, n, steps = GaussianMixture.random(1, 2, seed=2), 3000, 8
+    gauss, n, steps = GaussianMixture.random(1, 2, seed=2), 1500, 8
     x = gauss.sample(n)
     found = likelihood.discrete(gauss.at(path), x, steps=steps, grid=grid, std=0.4, rounds=1, batch=n)
     t = grids.registry.make(grid)(path, steps)
@@ -342,7 +342,7 @@ def test_a_kl_is_that_of_the_two_gaussians() -> None:
 @pytest.mark.parametrize("dim", [2, 8, 64])
 def test_the_bound_lies_below_the_truth_by_the_gap_of_theory(dim: int) -> None:
     """Sum_t (SNR_s - SNR_t)(mmse_t - mmse_s)/2 bounds what T steps lose; it shrinks like 1/T."""
-    data, path, n = mixture(dim), paths.Cosine(), 200 if dim < 64 else 60
+    data, path, n = mixture(dim), paths.Cosine(), 200 if dim < 64 else 30
     x = data.sample(n, seed=3)
     model, std = data.at(path), float(x.std())
     gaps, errors = [], []
@@ -363,7 +363,7 @@ def test_the_bound_lies_below_the_truth_by_the_gap_of_theory(dim: int) -> None:
 
 @pytest.mark.parametrize("dim", [2, 8, 64])
 def test_with_endlessly_many_steps_the_bound_is_the_truth(dim: int) -> None:
-    data, n = mixture(dim), 200 if dim < 64 else 60
+    data, n = mixture(dim), 200 if dim < 64 else 40
     x = data.sample(n, seed=4)
     truth = data.log_prob(x)
     for path in (paths.Cosine(), paths.VE()):
@@ -434,7 +434,7 @@ def share(found: Likelihood, truth: Tensor, groups: int) -> float:
 @pytest.mark.parametrize("kind", ["flow", "continuous", "discrete"])
 def test_intervals_hold_what_they_promise(kind: str) -> None:
     """200 repetitions, each of its own samples: 92 to 98 % of the nominal 95 % intervals hold the expectation."""
-    data, groups, n = mixture(2), 200, 60
+    data, groups, n = mixture(2), 200, 50
     x, model = data.sample(groups * n, seed=7), data.at(paths.Cosine())
     match kind:
         case "flow":

@@ -460,14 +460,18 @@ class Learned(Path, nn.Module):
         return u[..., None] ** k * (1 - u[..., None]) ** (n - k) @ (choose * c)  # no term is negative: none cancel
 
     def inner(self, t: Times) -> Times:
-        """u, the inverse of v, by halving and one step of Newton's, which carries the derivative in t."""
+        """u, the inverse of v, by Newton's steps or halves where those leave the bracket; the last carries d/dt."""
         with torch.no_grad():
-            low, high = torch.zeros_like(t), torch.ones_like(t)
+            low, high, u = torch.zeros_like(t), torch.ones_like(t), t.clamp(0, 1)
             for _ in range(60):
-                middle = (low + high) / 2
-                below = self.clock(middle) < t
-                low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-            u = torch.where(t <= 0, 0.0, torch.where(t >= 1, 1.0, high))
+                miss = self.clock(u) - t
+                low, high = torch.where(miss < 0, u, low), torch.where(miss < 0, high, u)
+                step = u - miss / self.density(u)
+                step = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
+                if bool(((step - u).abs() <= 1e-10 * u).all()):
+                    break
+                u = step
+            u = torch.where(t <= 0, 0.0, torch.where(t >= 1, 1.0, u))
             at, slope_at = self.clock(u), self.density(u)
         return u + (t - at) / slope_at
 

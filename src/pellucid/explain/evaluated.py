@@ -89,9 +89,8 @@ def _bars(rows: tuple[Row, ...]) -> Picture:
 
     caption = "Blue: the samples. Black: real data in their place. Lines are intervals at 95 %."
     size = (WIDTH, 0.62 * math.ceil(len(rows) / 2) + 0.2)
-    return draw(
-        "figures", size, paint, "Each figure of the samples with its interval, above that of real data.", caption
-    )
+    alt = "Each figure of the samples with its interval, above that of real data."
+    return draw("figures", size, paint, alt, caption, ("svg",))
 
 
 def _bar(axes: "Axes", row: Row) -> None:
@@ -182,4 +181,4 @@ def _spectra(found: Evaluation) -> Chapter | None:
 
     alt = "Radial power spectra of samples and of real data, and their ratio in decibels."
     caption = "How much of the pictures lies at each frequency; the bands are intervals at 95 %."
-    return Chapter("spectra", "Frequencies", (draw("spectra", (WIDTH, 2.8), paint, alt, caption),), {})
+    return Chapter("spectra", "Frequencies", (draw("spectra", (WIDTH, 2.8), paint, alt, caption, ("svg",)),), {})

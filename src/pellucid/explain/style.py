@@ -65,8 +65,15 @@ def need() -> None:
         raise PellucidError("pictures need matplotlib; run pip install 'pellucid[demo]'.") from None
 
 
-def draw(name: str, size: tuple[float, float], paint: "Callable[[Figure], None]", alt: str, caption: str) -> Picture:
-    """A picture of `size` inches, painted by `paint`, as SVG and PNG."""
+def draw(
+    name: str,
+    size: tuple[float, float],
+    paint: "Callable[[Figure], None]",
+    alt: str,
+    caption: str,
+    kinds: tuple[str, ...] = ("svg", "png"),
+) -> Picture:
+    """A picture of `size` inches, painted by `paint`, as SVG and PNG or as one of them."""
     need()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -74,10 +81,23 @@ def draw(name: str, size: tuple[float, float], paint: "Callable[[Figure], None]"
     with rc_context(RC):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure)
-        vector, raster = io.BytesIO(), io.BytesIO()
-        figure.savefig(vector, format="svg", transparent=True, metadata={"Date": None})
-        figure.savefig(raster, format="png", dpi=200, facecolor="white")
-    return Picture(name, {"svg": _turning(vector.getvalue().decode()), "png": small(raster)}, alt, caption)
+        files = {kind: SAVED[kind](figure) for kind in kinds}
+    return Picture(name, files, alt, caption)
+
+
+def _svg(figure: "Figure") -> bytes:
+    vector = io.BytesIO()
+    figure.savefig(vector, format="svg", transparent=True, metadata={"Date": None})
+    return _turning(vector.getvalue().decode())
+
+
+def _png(figure: "Figure") -> bytes:
+    raster = io.BytesIO()
+    figure.savefig(raster, format="png", dpi=200, facecolor="white")
+    return small(raster)
+
+
+SAVED = {"svg": _svg, "png": _png}
 
 
 def frames(
