@@ -62,6 +62,12 @@ class GaussianMixture:
         """The shape of one sample."""
         return (self.means.shape[1],)
 
+    @property
+    def std(self) -> float:
+        """Of all values about their mean."""
+        second = (self._variances + self.means**2).mean(1) @ self.weights  # type: ignore[attr-defined]
+        return float((second - (self.means.mean(1) @ self.weights) ** 2).sqrt())
+
     def at(self, path: Path) -> "Oracle":
         """The exact denoiser of this data on `path`: a Model."""
         return Oracle(self, path)
@@ -119,6 +125,11 @@ class Empirical:
         """The exact denoiser of this data on `path`: a Model."""
         return Oracle(self, path)
 
+    @property
+    def std(self) -> float:
+        """Of all values about their mean."""
+        return float(self.points.double().std(correction=0))
+
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """[n, *shape] points drawn with replacement."""
         return self.points[(uniform(seed, torch.arange(n)) * len(self.points)).long()]
@@ -163,6 +174,11 @@ class Oracle:
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         return self.data.shape
+
+    @property
+    def data_std(self) -> float:
+        """The std of the data, as a denoiser has measured it."""
+        return self.data.std
 
     def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
         return self.data.denoise(x, self.path.alpha(t), self.path.sigma(t), _allowed(self.data.labels, cond))

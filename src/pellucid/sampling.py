@@ -6,6 +6,7 @@
 Sample `first + i` of a seed is the same picture at any batch size: its noise is keyed by (seed, index, step).
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from torch import Tensor
 from . import grids, samplers
 from .denoiser import Repath
 from .errors import PellucidError, unknown
-from .grids import Grid
+from .grids import Extent, Grid
 from .guidance import CFG
 from .noise import START, Source, independent, normal, sent, sources, tick
 from .paths import Path
@@ -43,14 +44,27 @@ class Scheme(NamedTuple):
     noise: Source = independent
 
     @staticmethod
-    def make(path: Path, sampler: Sampler | str, steps: int, grid: Grid | str, noise: str = "independent") -> "Scheme":
-        """A scheme from names or objects; a grid in the sampler's name wins ("DPM++ 2M Karras")."""
+    def make(
+        path: Path,
+        sampler: Sampler | str,
+        steps: int,
+        grid: Grid | str,
+        noise: str = "independent",
+        extent: Extent = grids.ONE,
+    ) -> "Scheme":
+        """A scheme for data of this extent, from names or objects; a grid in the sampler's name wins (Euler Karras)."""
         if noise not in sources:
             raise unknown("noise", noise, sources)
         if isinstance(sampler, str):
             sampler, named = samplers.names.split(sampler)
             grid = named or grid
-        return Scheme(samplers.registry.resolve(sampler), grids.registry.resolve(grid)(path, steps), sources[noise])
+        times = grids.registry.resolve(grid)(path, steps, extent)
+        return Scheme(samplers.registry.resolve(sampler), times, sources[noise])
+
+
+def extent(model: Model) -> Extent:
+    """How far the model's data reaches: its `data_std`, or 1 where it does not say, and the size of a sample."""
+    return Extent(getattr(model, "data_std", 1.0), math.prod(model.shape))
 
 
 def with_eta(named: Sampler | str | Mapping[str, Any], eta: float) -> Sampler:
@@ -128,7 +142,7 @@ def sample(
     if n < 1 or batch < 1:
         raise PellucidError(f"n is {n} and batch is {batch}; expected whole numbers, 1 or more.")
     model, conditions = prepare(model, n, cond, guidance, path)
-    scheme = Scheme.make(model.path, sampler, steps, grid, noise)
+    scheme = Scheme.make(model.path, sampler, steps, grid, noise, extent(model))
     size, out = 1 if exact else batch, []
     for low in range(0, n, size):
         index = torch.arange(first + low, first + min(low + size, n))
@@ -157,7 +171,7 @@ def trajectory(
 ) -> list[Step]:
     """The way from noise to data of `sample` with the same arguments: steps + 1 points, the first one noise."""
     model, conditions = prepare(model, n, cond, guidance, path)
-    scheme = Scheme.make(model.path, sampler, steps, grid, noise)
+    scheme = Scheme.make(model.path, sampler, steps, grid, noise, extent(model))
     index = torch.arange(first, first + n)
     heard = _Witness(Bound(model, conditions))
     state = _begin(model, scheme, seed, index)
@@ -217,7 +231,7 @@ def invert(
     point need lead to, is inexact. x counts as seen at the grid's smallest time, so that the data is never asked.
     """
     model, conditions = prepare(model, len(x), cond, guidance, path)
-    scheme, denoise = Scheme.make(model.path, sampler, steps, grid), Bound(model, conditions)
+    scheme, denoise = Scheme.make(model.path, sampler, steps, grid, extent=extent(model)), Bound(model, conditions)
     down = scheme.sampler
     if down.stochastic or not down.calls or (rounds and down.past):
         why = "draws noise" if down.stochastic else "remembers" if down.calls else "chooses its own steps"

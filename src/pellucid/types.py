@@ -121,6 +121,11 @@ class Wrapper:
         return self.model.shape
 
     @property
+    def data_std(self) -> float:
+        """The std of the data, where the model says it."""
+        return getattr(self.model, "data_std", 1.0)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision of x."""
         return self.model.dtype

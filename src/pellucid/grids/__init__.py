@@ -1,18 +1,21 @@
 """Grids: the times at which a sampler asks the network.
 
 A grid is a rule in t (times.py), in noise levels (levels.py) or in the indices of a discrete schedule (indices.py), or
-it is what was fitted to one model. What it must be, base.py says.
+it is what was fitted to one model. That of scales.py knows how far the data reaches. What it must be, base.py says.
 """
 
-from .base import Grid, registry
+from .base import ONE, Extent, Grid, registry
 from .indices import Leading, Linspace, Trailing
 from .levels import KL, Karras, Lam, Quantile
 from .restart import Restart
+from .scales import Scales
 from .times import Beta, Fitted, LinearQuadratic, Shifted, Uniform
 
 __all__ = [
     "KL",
+    "ONE",
     "Beta",
+    "Extent",
     "Fitted",
     "Grid",
     "Karras",
@@ -22,6 +25,7 @@ __all__ = [
     "Linspace",
     "Quantile",
     "Restart",
+    "Scales",
     "Shifted",
     "Trailing",
     "Uniform",

@@ -25,16 +25,16 @@ def _falling(low: float, high: float) -> None:
 
 def _between(path: Path, low: float, high: float) -> tuple[Tensor, Tensor]:
     """The limits of sigma/alpha, no noisier than the path's end."""
-    top = _end(path).clamp(max=high)
+    top = end(path).clamp(max=high)
     return torch.minimum(torch.tensor(low, dtype=torch.float64), top / 2), top
 
 
-def _end(path: Path) -> Tensor:
+def end(path: Path) -> Tensor:
     """sigma/alpha at the path's end; infinite where alpha is 0 there."""
     return torch.exp(-path.lam(torch.ones((), dtype=torch.float64)))
 
 
-def _at(path: Path, sigmas: Tensor) -> Times:
+def at(path: Path, sigmas: Tensor) -> Times:
     times = path.time(-sigmas.log())
     return torch.cat([torch.ones(1, dtype=torch.float64), times[1:]])  # the first call is at the path's end
 
@@ -57,7 +57,7 @@ class Karras(Grid):
     def times(self, path: Path, steps: int) -> Times:
         low, high = (sigma ** (1 / self.rho) for sigma in _between(path, self.sigma_min, self.sigma_max))
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-        return _at(path, (high + ramp * (low - high)) ** self.rho)
+        return at(path, (high + ramp * (low - high)) ** self.rho)
 
 
 @registry.register("lam", "exponential", "logsnr", "lambdas", "polyexponential")
@@ -78,7 +78,7 @@ class Lam(Grid):
     def times(self, path: Path, steps: int) -> Times:
         low, high = (sigma.log() for sigma in _between(path, self.sigma_min, self.sigma_max))
         ramp = torch.linspace(1, 0, steps, dtype=torch.float64) ** self.rho
-        return _at(path, torch.exp(low + ramp * (high - low)))
+        return at(path, torch.exp(low + ramp * (high - low)))
 
 
 @registry.register("kl-optimal", "kl_optimal", "kl optimal", "angle")
@@ -98,7 +98,7 @@ class KL(Grid):
     def times(self, path: Path, steps: int) -> Times:
         low, high = (sigma.atan() for sigma in _between(path, self.sigma_min, self.sigma_max))
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-        return _at(path, torch.tan(high + ramp * (low - high)))
+        return at(path, torch.tan(high + ramp * (low - high)))
 
 
 @registry.register("snr-quantile", "logit-normal", "lognormal")
@@ -116,9 +116,9 @@ class Quantile(Grid):
 
     def times(self, path: Path, steps: int) -> Times:
         mass, quantile = _LAWS[self.law]
-        beyond = mass((-_end(path).log() - self.mean) / self.scale)
+        beyond = mass((-end(path).log() - self.mean) / self.scale)
         share = beyond + (1 - beyond) * torch.arange(steps, dtype=torch.float64) / steps
-        return _at(path, torch.exp(-self.mean - self.scale * quantile(share)))
+        return at(path, torch.exp(-self.mean - self.scale * quantile(share)))
 
 
 _LAWS = {"normal": (torch.special.ndtr, torch.special.ndtri), "logistic": (torch.sigmoid, torch.logit)}

@@ -17,6 +17,7 @@ from .multistep import Multistep
 from .pseudo import Pseudo
 from .renoise import Renoise
 from .runge_kutta import RungeKutta
+from .scales import Scales
 from .sde import ExponentialSDE, ReverseSDE
 from .singlestep import Singlestep
 
@@ -33,6 +34,7 @@ __all__ = [
     "ReverseSDE",
     "RungeKutta",
     "Sampler",
+    "Scales",
     "Singlestep",
     "registry",
 ]

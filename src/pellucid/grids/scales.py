@@ -1,0 +1,46 @@
+r"""A grid for data of a known extent: its std, and how many numbers make a sample.
+
+    r_0 = the path's end,    r_1 > ... > r_{N-1} in equal ratios,    r = sigma/alpha = exp(-lam)
+    r_1 = 1.5 sqrt(N) width,    r_{N-1} = 0.8 std/N,    width = std sqrt(1 + size/10)
+
+Far above the data's widest direction the noise hides all but the mean, and one call tells that. The widest direction of
+natural pictures, or of a dozen clusters, has a tenth of the variance or more, so a std of std sqrt(size/10); of a few
+numbers it is the std itself. Below, details of all sizes take shape one after another, and all sizes alike mean equal
+steps in lam. The more steps, the smaller their errors, and the less may be left aside at either end.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import PellucidError
+from ..paths import Path
+from ..registry import Positive
+from ..types import Times
+from .base import Extent, Grid, registry
+from .levels import at, end
+
+
+@registry.register("scales")
+@dataclass(frozen=True)
+class Scales(Grid):
+    """One call in pure noise, then equal steps in lam from `high` sqrt(N) widths of the data to `low`/N of its std."""
+
+    high: Positive = 1.5
+    low: Positive = 0.8
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise PellucidError(f"low is {self.low} and high {self.high}; expected the first to be the smaller one.")
+
+    def of(self, path: Path, steps: int, extent: Extent) -> Times:
+        top, high = end(path), self.high * steps**0.5 * extent.width
+        bottom = torch.minimum(torch.tensor(self.low * extent.std / steps, dtype=torch.float64), top / 2)
+        evenly = top ** (1 - 1 / (steps - 1)) * bottom ** (1 / (steps - 1)) if steps > 1 else top
+        second = torch.maximum(evenly, top / math.e).clamp(max=high)
+        ramp = torch.linspace(0, 1, steps - 1, dtype=torch.float64) if steps > 2 else torch.full((steps - 1,), 0.5)
+        return at(path, torch.cat([top[None], second ** (1 - ramp) * bottom**ramp]))
+
+    def times(self, path: Path, steps: int) -> Times:
+        return self.of(path, steps, Extent())
