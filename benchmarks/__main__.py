@@ -1,7 +1,7 @@
 """All comparisons in turn:  python -m benchmarks,  or `make bench`. Each prints ratios with their spread."""
 
-from . import metrics, steps, strangers, unet
+from . import data, metrics, steps, strangers, unet
 
-for comparison in (steps, unet, strangers, metrics):
+for comparison in (steps, unet, strangers, metrics, data):
     print(f"\n{comparison.__doc__.splitlines()[0]}\n", flush=True)  # type: ignore[union-attr]
     comparison.main()

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from pellucid import PellucidError, conditioning, grids, nets, objective, paths, predictions, samplers
-from pellucid.data import toys
+from pellucid.data import augment, toys
 from pellucid.registry import Registry
 
 FAMILIES = {
@@ -22,6 +22,7 @@ FAMILIES = {
     "toy": toys.registry,
     "network": nets.registry,
     "conditioner": conditioning.registry,
+    "augmentation": augment.registry,
 }
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("path", "table"): {"betas": [0.1, 0.2]},

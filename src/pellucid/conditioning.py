@@ -1,9 +1,12 @@
 """Conditions: from what is asked (a label) to what a network hears (a context).
 
     vec = E[label],  or E[null] where the label is withheld: by the mask `drop`, or because there is none
+    vec + W c                              where the picture was changed by an augmentation that says c
 
 One mask serves label dropout in training and the unconditional half of guidance (Ho & Salimans 2022, alg. 1 and 2).
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,3 +70,26 @@ class Label(nn.Module):
             wrong = label[(label < 0) | (label >= self.classes)]
             if len(wrong):
                 raise PellucidError(f"label is {int(wrong[0])}; expected a class from 0 to {self.classes - 1}.")
+
+
+@registry.register("augmented")
+class Augmented(nn.Module):
+    """What `base` hears, and `features` numbers that say how a picture was augmented: 0 for one that was not.
+
+    Karras et al. (2022, app. F.2). They are in cond["augment"]; without it, as in sampling, the picture is as it was.
+    """
+
+    def __init__(self, *, base: str | dict[str, Any] = "none", features: int = 9) -> None:
+        super().__init__()
+        if features < 1:
+            raise PellucidError(f"augmented has features = {features}; expected 1 or more.")
+        made: Any = registry.make(base)
+        self.base, self.width = made, int(made.width) or 128
+        self.hear = nn.Linear(features, int(made.width) or 128, bias=False)
+
+    def forward(self, cond: Cond | None, b: int, device: torch.device, dtype: torch.dtype) -> Context:
+        """The context of `base`, with W c added to its vector."""
+        heard: Context = self.base(cond, b, device, dtype)
+        said = cond["augment"] if cond and "augment" in cond else torch.zeros(b, self.hear.in_features)
+        told = self.hear(said.to(device, self.hear.weight.dtype)).to(dtype)
+        return heard._replace(vec=told if heard.vec is None else heard.vec + told)

@@ -11,12 +11,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
 
 from . import grids, guidance, paths, predictions, samplers
 from .checkpoint import folders
 from .coupling import registry as couplings
-from .data import Dataset, Progress, packed, toys
+from .data import Dataset, Progress, augment, packed, toys
 from .denoiser import Denoiser
 from .errors import PellucidError, unknown
 from .noise import Kind
@@ -44,12 +44,18 @@ def named(name: str) -> str:
     return name
 
 
+def several(parts: Any) -> Any:
+    """A list of parts; one alone is a list of one."""
+    return [parts] if isinstance(parts, str | dict) else parts
+
+
 class Data(Section):
     """Which data: a toy, "digits", a folder or .zip of pictures, a .parquet or .npz file, "hub:NAME", a store."""
 
     source: Annotated[str, Field(min_length=1)]
     size: Count | None = None  # side of the pictures; as they are
     channels: Literal[1, 3] | None = None  # grey or colour; as they are
+    augment: Annotated[tuple[Part, ...], BeforeValidator(several)] = ()  # in turn, such as ["flip"] or ["edm"]
 
 
 class Aim(Section):
@@ -146,6 +152,7 @@ class Recipe(Section):
             (samplers.registry, self.sample.sampler),
             (grids.registry, self.sample.grid),
         ]
+        parts += [(augment.registry, part) for part in self.data.augment]
         for registry, part in parts:
             registry.make(part)
         rule = {"name": self.sample.rule} if isinstance(self.sample.rule, str) else self.sample.rule
@@ -190,10 +197,15 @@ class Recipe(Section):
         given = {"name": self.conditioner} if isinstance(self.conditioner, str) else self.conditioner or labels
         std = self.data_std or data.std
         net = {"name": self.net} if isinstance(self.net, str) else self.net
+        told = {**labels, **given} if given.get("name") == labels["name"] else given
+        if self.data.augment and not (data.pictures and len(data.shape) == 3):
+            raise PellucidError(f"data.augment changes pictures, and {data.name} holds none; leave it out.")
+        if count := augment.features(self.aim().augment):
+            told = {"name": "augmented", "base": told, "features": count}
         config = {
             "shape": list(data.shape),
             "net": net | ({"out": 2 * data.shape[0]} if self.variance == "learned" else {}),
-            "conditioner": {**labels, **given} if given.get("name") == labels["name"] else given,
+            "conditioner": told,
             "path": self.path,
             "prediction": {"name": "edm", "sd": std} if self.prediction == "edm" else self.prediction,  # its own scale
             "data_std": std,
@@ -205,7 +217,14 @@ class Recipe(Section):
         """The objective."""
         times = times_registry.make(self.objective.times)
         weight, coupling = weight_registry.make(self.objective.weight), couplings.make(self.objective.coupling)
-        return Objective(times, weight, self.objective.drop, bound=self.objective.bound, coupling=coupling)
+        return Objective(
+            times,
+            weight,
+            self.objective.drop,
+            bound=self.objective.bound,
+            coupling=coupling,
+            augment=tuple(augment.registry.make(part) for part in self.data.augment),
+        )
 
     def plan(self, model: Denoiser, data: Dataset) -> Plan:
         """The plan of training; where only minutes are given, a few steps of a copy tell how many fit."""

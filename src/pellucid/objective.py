@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .conditioning import drop
 from .coupling import Coupling, Independent
+from .data.augment import Augmentation, augment
 from .denoiser import Denoiser
 from .errors import PellucidError
 from .noise import DROP, TIMES, TRAIN, normal, uniform
@@ -213,7 +214,8 @@ class Objective:
 
     `span`: the quantiles of the times that are drawn; the ends, where the signal-to-noise ratio may be 0 or infinite,
     are left out by a hair. `bound`: where the variance is learned, this much of the bound beside the loss (Nichol &
-    Dhariwal 2021, eq. 16: L_hybrid), for a chain of `steps`. `coupling`: which noise goes with which data.
+    Dhariwal 2021, eq. 16: L_hybrid), for a chain of `steps`. `coupling`: which noise goes with which data. `augment`:
+    how pictures are changed, one after the other.
     """
 
     times: TimeSampler = field(default_factory=Uniform)
@@ -223,6 +225,7 @@ class Objective:
     bound: float = 0.0
     steps: int = 1000
     coupling: Coupling = Independent()
+    augment: tuple[Augmentation, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop <= 1:
@@ -255,6 +258,8 @@ class Objective:
         """Samples number `index` with their own noise, some of their conditions withheld. It knows no model."""
         heard = dict(cond)
         eps = heard.pop("noise", None)  # what brought its own noise keeps it
+        if eps is not None and self.augment:
+            raise PellucidError("this data brings its own noise, and cannot be augmented; leave data.augment out.")
         if eps is None:
             fresh = normal(seed, index, 0, tuple(x0.shape[1:]), stream=TRAIN, dtype=x0.dtype)
             eps = self.coupling.couple(x0, fresh)
@@ -264,7 +269,9 @@ class Objective:
 
     def __call__(self, model: Denoiser, lesson: Lesson, seed: int) -> Tensor:
         """[b]: the loss of a lesson at its samples' own times, of which a path that is learned has the last word."""
-        return self.loss(model, lesson.x0, lesson.eps, self.draw(model.path, seed, lesson.number), lesson.cond)
+        x0, done = augment(self.augment, lesson.x0, seed, lesson.number)
+        cond = lesson.cond if done is None else {**lesson.cond, "augment": done}
+        return self.loss(model, x0, lesson.eps, self.draw(model.path, seed, lesson.number), cond)
 
     def even(self, path: Path, losses: Tensor, seed: int, index: Tensor) -> None:
         """Add to the gradient of a learned clock what the losses [b] of a batch say of it: of a whole batch, for no

@@ -32,12 +32,12 @@ def list_(
 
 def _registries() -> "dict[str, Registry[Any]]":
     from .. import coupling, grids, guidance, metrics, nets, objective, paths, predictions, samplers
-    from ..data import toys
+    from ..data import augment, toys
 
     registries: list[Registry[Any]] = [paths.registry, predictions.registry, samplers.registry, grids.registry]
     registries += [nets.registry, objective.weights, objective.times, toys.registry, guidance.registry]
-    registries += [metrics.registry, coupling.registry]
-    names = "paths predictions samplers grids nets weights times toys guidances metrics couplings"
+    registries += [metrics.registry, coupling.registry, augment.registry]
+    names = "paths predictions samplers grids nets weights times toys guidances metrics couplings augmentations"
     return dict(zip(names.split(), registries, strict=True))
 
 

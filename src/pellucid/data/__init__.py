@@ -7,7 +7,7 @@ memory; `packed` decodes them once, into a store on the disk, and finds it there
 from pathlib import Path
 
 from ..errors import PellucidError, unknown
-from . import store, toys
+from . import augment, store, toys
 from .arrays import npz
 from .dataset import Dataset, Options, Progress, Skipped, Split, decode, encode, hold_out
 from .digits import digits
@@ -16,7 +16,7 @@ from .hub import hub, parquet
 from .listing import Listing, decoded, gather, left_out
 
 __all__ = ["Dataset", "Options", "Progress", "Skipped", "Split"]
-__all__ += ["check", "decode", "encode", "load", "pack", "packed", "store", "toys"]
+__all__ += ["augment", "check", "decode", "encode", "load", "pack", "packed", "store", "toys"]
 
 
 def load(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..conditioning import Label
+from ..conditioning import Augmented, Label
 from ..data import Dataset
 from ..denoiser import Denoiser
 from ..grids import Grid
@@ -68,7 +68,9 @@ class Subject:
     @property
     def conditional(self) -> bool:
         """Whether the model hears labels."""
-        return isinstance(self.model.conditioner, Label) and self.data.train.label is not None
+        conditioner = self.model.conditioner
+        heard = conditioner.base if isinstance(conditioner, Augmented) else conditioner
+        return isinstance(heard, Label) and self.data.train.label is not None
 
     @property
     def columns(self) -> int:
