@@ -19,7 +19,7 @@ from pellucid.paths import Path
 from pellucid.predictions import Eps
 from pellucid.samplers.ddpm import DDPM
 from pellucid.sampling import sample, with_eta
-from pellucid.types import Bound, State
+from pellucid.types import Bound, Denoised, State
 
 DATA = GaussianMixture.random(3, 2, seed=5)
 KINDS: list[Path] = [paths.LinearTable(), paths.VP(), paths.SubVP(), paths.VE(), paths.Flow(), paths.EDM()]
@@ -63,6 +63,19 @@ def learned() -> Path:
     path = paths.Learned(degree=4)
     path.logits.data = torch.tensor([0.3, -0.5, 0.1, 0.4], dtype=torch.float64)
     return path
+
+
+def test_whatever_variance_is_learnt_the_last_step_is_the_mean() -> None:
+    """A network may say more than the largest variance, or less than the least."""
+
+    class Sure:
+        path = paths.CosineTable()
+
+        def __call__(self, x: Tensor, t: Tensor) -> Denoised:
+            return Denoised(0.5 * x, 0.2 * x, torch.tensor([[-0.5, 1.5]]).expand(6, 2))
+
+    t, zero = torch.full((6,), 1e-3, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+    close(DDPM().step(Sure(), State(draw(), t), zero, lambda _: draw(1)).x, 0.5 * draw())
 
 
 @pytest.mark.parametrize("path", [paths.Cosine(), paths.VP(), learned()], ids=["cosine", "vp", "vdm"])

@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -22,13 +22,14 @@ from safetensors.torch import save as encode
 from torch import Tensor
 
 from . import files
-from .denoiser import Denoiser
+from .denoiser import Denoiser, NoisyClassifier
 from .errors import PellucidError
 
 FORMAT = 2  # 1 had no hash of the manifest
 MANIFEST = "manifest.json"
 LONGEST = 1 << 24  # side of a sample
 NAME = re.compile(rf"step_\d+({re.escape(files.OLD)})?")
+Kind = TypeVar("Kind", Denoiser, NoisyClassifier)
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
 
 
@@ -188,8 +189,21 @@ def latest(run: Path, good: bool = False) -> Checkpoint:
 
 def build(found: Checkpoint, group: str = "ema") -> Denoiser:
     """The model of a checkpoint, with its EMA weights (or another group's), ready to sample."""
+    if "classes" in found.meta["config"]:
+        raise PellucidError("the checkpoint is a classifier, which draws nothing; lead a model by it: --classifier.")
+    return _built(Denoiser, found, group)
+
+
+def classifier(found: Checkpoint, group: str = "ema") -> NoisyClassifier:
+    """The classifier of noisy samples of a checkpoint."""
+    if "classes" not in found.meta["config"]:
+        raise PellucidError("the checkpoint is no classifier; expected one that `pellucid classify` trained.")
+    return _built(NoisyClassifier, found, group)
+
+
+def _built(kind: type[Kind], found: Checkpoint, group: str) -> Kind:
     try:
-        model = Denoiser.from_config(found.meta["config"])
+        model = kind.from_config(found.meta["config"])
         model.load_state_dict(found.tensors[group])
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError) as error:
         why = str(error).partition("\n")[0].rstrip(".")

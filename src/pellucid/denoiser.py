@@ -7,11 +7,11 @@ sd = 1, and Karras et al.'s (2022, eq. 7) on EDM's.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import conditioning, nets, paths, predictions
 from .errors import PellucidError, unknown
@@ -36,17 +36,11 @@ def tick(clock: str, path: Path, t: Times) -> Times:
     raise unknown("clock", clock, CLOCKS)
 
 
-class Denoiser(nn.Module):
-    """A network with its path, prediction, conditioner and clock. All settings are in `config()`."""
+class Sight(nn.Module):
+    """A network that sees noisy samples: on which path, under which conditions, at which scale, by which clock."""
 
     def __init__(
-        self,
-        net: nn.Module,
-        path: Path | str = "cosine",
-        prediction: Prediction | str = "v",
-        conditioner: nn.Module | None = None,
-        data_std: float = 1.0,
-        clock: str = "time",
+        self, net: nn.Module, path: Path | str, conditioner: nn.Module | None, data_std: float, clock: str
     ) -> None:
         super().__init__()
         if not 0 < data_std < float("inf"):
@@ -56,7 +50,6 @@ class Denoiser(nn.Module):
         self.net = net
         self.conditioner = conditioner if conditioner is not None else conditioning.registry.make("none")
         self.path = paths.registry.resolve(path)
-        self.prediction = predictions.registry.resolve(prediction)
         self.data_std = data_std
         self.clock = clock
 
@@ -75,15 +68,36 @@ class Denoiser(nn.Module):
         """Where the network lives."""
         return next(self.parameters()).device
 
+    def said(self, x: Batch, t: Times, cond: Cond | None = None) -> Tensor:
+        """What the network says of x_t, x [b, *shape], t [b]."""
+        scale = 1 / torch.hypot(self.path.alpha(t) * self.data_std, self.path.sigma(t))
+        clock = tick(self.clock, self.path, t).to(x.device, x.dtype)
+        said: Tensor = self.net(along(scale, x) * x, clock, self.conditioner(cond, len(x), x.device, x.dtype))
+        return said
+
+
+class Denoiser(Sight):
+    """A network with its path, prediction, conditioner and clock. All settings are in `config()`."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        path: Path | str = "cosine",
+        prediction: Prediction | str = "v",
+        conditioner: nn.Module | None = None,
+        data_std: float = 1.0,
+        clock: str = "time",
+    ) -> None:
+        super().__init__(net, path, conditioner, data_std, clock)
+        self.prediction = predictions.registry.resolve(prediction)
+
     def answer(self, x: Batch, t: Times, cond: Cond | None = None) -> tuple[Batch, Batch | None]:
         """The network's own answer y at x_t, and where it has as many channels more, the spread that they mean.
 
         A channel from -1 to 1 is a spread from 0, the least variance of the reverse step, to 1, the largest (Nichol &
         Dhariwal 2021, eq. 15).
         """
-        scale = 1 / torch.hypot(self.path.alpha(t) * self.data_std, self.path.sigma(t))
-        clock = tick(self.clock, self.path, t).to(x.device, x.dtype)
-        said = self.net(along(scale, x) * x, clock, self.conditioner(cond, len(x), x.device, x.dtype))
+        said = self.said(x, t, cond)
         if said.shape[1] == x.shape[1]:
             return said, None
         y, v = said.chunk(2, dim=1)
@@ -120,6 +134,45 @@ class Denoiser(nn.Module):
             config["data_std"],
             config["clock"],
         )
+
+
+class NoisyClassifier(Sight):
+    """log p(y | x_t): which class a noisy sample came from (Dhariwal & Nichol 2021, section 4).
+
+    The network has an output channel for each class; their means over the sample are the logits.
+    """
+
+    def __init__(self, net: nn.Module, classes: int, path: Path | str, data_std: float, clock: str) -> None:
+        super().__init__(net, path, None, data_std, clock)
+        self.classes = classes
+
+    def forward(self, x: Batch, t: Times) -> Tensor:
+        """[b, classes] log probabilities at x_t."""
+        return self.said(x, t).reshape(len(x), self.classes, -1).mean(2).log_softmax(1)
+
+    def on(self, path: Path) -> Callable[[Batch, Times, Cond], Tensor]:
+        """log p(y | x_t) of each sample's label on another path: what noise hides, it hides on all of them alike."""
+        return lambda x, t, cond: self(*carry(x, t, path, self.path)).gather(1, cond["label"][:, None])[:, 0]
+
+    def config(self) -> dict[str, Any]:
+        """Everything but the weights, as plain data: `from_config` builds the same classifier."""
+        return {
+            "shape": list(self.shape),
+            "classes": self.classes,
+            "net": nets.registry.describe(self.net),
+            "conditioner": conditioning.registry.describe(self.conditioner),
+            "path": paths.registry.describe(self.path),
+            "data_std": self.data_std,
+            "clock": self.clock,
+        }
+
+    @staticmethod
+    def from_config(config: dict[str, Any], seed: int = 0) -> "NoisyClassifier":
+        """The classifier that `config()` describes, with fresh weights drawn from `seed`."""
+        with seeded(seed):
+            net = nets.registry.make({**config["net"], "out": config["classes"]}, tuple(config["shape"]), 0)
+        path = paths.registry.make(config["path"])
+        return NoisyClassifier(net, config["classes"], path, config["data_std"], config["clock"])
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from .checkpoint import Checkpoint
 from .data import decode
 from .errors import PellucidError
 from .files import check_writable, whole, whole_folder
-from .guidance import Threshold
+from .guidance import Classifier, Threshold
 from .noise import Kind
 from .settings import Calls, Count, Natural, Part, Section, Share
 from .types import Model
@@ -38,6 +38,7 @@ class Drawing(Section):
     interval: tuple[Share, Share] = (0.0, 1.0)
     rescale: Share = 0.0
     rule: Part = "cfg"  # of the guidance
+    classifier: str | None = None  # a run that names classes through noise; in place of the rule it leads to them
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None  # the share of each sample kept within its range
     sampler: Part = "dpmpp-2m"
     steps: Calls = 20
@@ -59,7 +60,9 @@ class Drawing(Section):
     def _can_be_drawn(self) -> Self:
         samplers.registry.make(self.sampler)
         grids.registry.make(self.grid)
-        _ = self.guide
+        _ = self._rule
+        if self.classifier and (self.rescale or self.rule != "cfg" or self.interval != (0.0, 1.0)):
+            raise PellucidError("a classifier leads at all times and by itself; leave out rule, rescale and interval.")
         if self.only is not None and self.only >= self.n:
             raise PellucidError(f"only is {self.only}; expected a number below n = {self.n}.")
         if self.first + self.n > 2**63:
@@ -84,12 +87,26 @@ class Drawing(Section):
     @property
     def guide(self) -> sampling.Guidance:
         """The guidance, and the threshold around it."""
-        table = {"name": self.rule} if isinstance(self.rule, str) else self.rule
-        extras = {"rescale": self.rescale} if self.rescale else {}
-        rule = guidance.registry.make({**table, "scale": self.guidance, "interval": self.interval, **extras})
+        rule = self._led if self.classifier else self._rule
         if not (share := self.threshold):
             return rule
         return lambda model: Threshold(share)(rule(model))
+
+    def _led(self, model: Model) -> Model:
+        """The model without conditions, led by the classifier."""
+        reads = checkpoint.classifier(checkpoint.latest(Path(self.classifier or ""))).to(model.device)
+        if reads.shape != model.shape:
+            raise PellucidError(f"the classifier reads {reads.shape}, the model draws {model.shape}; train another.")
+        return Classifier(reads.on(model.path), self.guidance)(model)
+
+    @property
+    def _rule(self) -> sampling.Guidance:
+        table = {"name": self.rule} if isinstance(self.rule, str) else self.rule
+        extras = {"rescale": self.rescale} if self.rescale else {}
+        rule: sampling.Guidance = guidance.registry.make(
+            {**table, "scale": self.guidance, "interval": self.interval, **extras}
+        )
+        return rule
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `sample` that decide what is drawn."""

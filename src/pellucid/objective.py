@@ -15,11 +15,12 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import nll_loss
 
 from .conditioning import drop
 from .coupling import Coupling, Independent
 from .data.augment import Augmentation, augment
-from .denoiser import Denoiser
+from .denoiser import Denoiser, Sight
 from .errors import PellucidError
 from .noise import DROP, TIMES, TRAIN, normal, uniform
 from .paths import Learned, Path, slope
@@ -280,6 +281,17 @@ class Objective:
             moment = uneven(path, self.draw(path, seed, index), losses.detach())
             (found,) = torch.autograd.grad(moment.mean(), [path.logits])
             path.logits.grad = found if path.logits.grad is None else path.logits.grad + found
+
+
+@dataclass(frozen=True)
+class Naming(Objective):
+    """What a classifier of noisy samples lowers: its cross entropy with their labels, none of which is withheld."""
+
+    drop: float = 0.0
+
+    def loss(self, model: Sight, x0: Batch, eps: Batch, t: Times, cond: Cond | None = None) -> Tensor:
+        """[b]: -log p(y | x_t), nats."""
+        return nll_loss(model(model.path.mix(x0, eps, t), t), (cond or {})["label"], reduction="none")
 
 
 def divergence(path: Path, t: Times, step: float, error: Batch, spread: Batch) -> Tensor:

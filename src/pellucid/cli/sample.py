@@ -29,6 +29,9 @@ def sample(
         float | None, typer.Option("--guidance-rescale", "--rescale", help="From 0 (none) to 1.")
     ] = None,
     rule: Annotated[str | None, typer.Option("--guidance-rule", help="See pellucid list guidances.")] = None,
+    classifier: Annotated[
+        Path | None, typer.Option("--classifier", "--classifier-path", help="A run that leads: pellucid classify.")
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Keep this share of each estimate in range, such as 0.995.")
     ] = None,
@@ -65,7 +68,7 @@ def sample(
         raise PellucidError("there is nothing to draw from; give a run, such as runs/digits, or --like a picture.")
     asked: dict[str, Any] = {"n": n, "seed": seed, "first": first, "batch": batch, "exact": exact}
     asked |= {"guidance": guidance, "interval": interval, "rescale": rescale}
-    asked |= {"rule": rule, "threshold": threshold}
+    asked |= {"rule": rule, "threshold": threshold, "classifier": None if classifier is None else str(classifier)}
     asked |= {"sampler": sampler, "steps": steps, "grid": grid, "noise": noise}
     asked |= {"labels": drawing.labels(label, found)} if label is not None else {}
     if grid is not None and grid.lower() == "fitted":

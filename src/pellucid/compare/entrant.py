@@ -16,7 +16,7 @@ from ..checkpoint import build, folders, latest
 from ..config import Recipe, shipped
 from ..data import Dataset, load
 from ..denoiser import Denoiser
-from ..drawing import Drawing
+from ..drawing import Drawing, is_picture
 from ..errors import unknown
 from ..sampling import Counted
 from ..systems import gan, reflow
@@ -120,7 +120,8 @@ def _drawn(
 ) -> Drawn:
     """n samples of the recipe's trained model, as its recipe draws them, the classes in turn."""
     model, steps, seconds = _trained(recipe, data, folder, show, start)
-    table = recipe.sample.model_dump() | {"run": str(folder), "n": n, "seed": seed}
+    batch = 64 if is_picture(data.shape) else 4096
+    table = recipe.sample.model_dump() | {"run": str(folder), "n": n, "seed": seed, "batch": batch}
     order = Drawing.parse(table | {"labels": tuple(range(len(data.classes)))})
     counted, began = Counted(model), time.perf_counter()
     x = order.draw(counted, lambda done, total: show(done, total, "drawing"))

@@ -46,4 +46,5 @@ class DDPM(Sampler):
             return State(remix(d, signal, kept, small if self.variance == "small" else large, noise), s)
         x, v = remix(d, signal, kept, 0.0, noise), d.spread
         low, high = (along(torch.as_tensor(std, dtype=torch.float64).expand(len(x)), x) for std in (small, large))
-        return State(x + low ** (1 - v) * high**v * noise(0), s)
+        std = torch.where(high > 0, low ** (1 - v) * high**v, 0.0)  # whatever is learnt, the last step has none
+        return State(x + std * noise(0), s)
