@@ -238,7 +238,7 @@ def end(case: Case, sigmas: Tensor, x: Tensor, monkeypatch: pytest.MonkeyPatch) 
 def test_sa_solver_is_theirs_as_the_steps_grow(predictor: int, corrector: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the noise of tau = 1. At order 2 their weights leave the integral by O(h^3), on purpose; ours do not."""
     gaps = []
-    for steps in (40, 80, 160):
+    for steps in (20, 40, 80):  # by 160 the gap of the third order is down to 1e-6, where it stays
         settings = {"predictor_order": predictor, "corrector_order": corrector, "tau_func": lambda t: 1.0}
         sde = {"name": "extended-sde", "order": predictor, "corrector": corrector}
         case = Case("SASolver", sde, {**settings, "lower_order_final": False}, steps=steps)
