@@ -110,7 +110,7 @@ def test_every_room_is_on_the_page_of_its_floor() -> None:
         assert sorted(told) == sorted(room for room in rooms if room in FLOOR and max(0, FLOOR[room]) == floor)
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 def test_the_built_pages_need_no_other_host(tmp_path: Path) -> None:
     """Sphinx finds nothing to warn of; nothing that a browser loads is elsewhere; mathematics is MathML."""

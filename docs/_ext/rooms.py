@@ -21,7 +21,7 @@ class Room(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        accounts = "\n".join(f".. automodule:: {name}" for name in modules(f"pellucid.{self.arguments[0]}"))
+        accounts = "\n".join(told(name) for name in modules(f"pellucid.{self.arguments[0]}"))
         return self.parse_text_to_nodes(f"```{{eval-rst}}\n{accounts}\n```")
 
 
@@ -30,6 +30,14 @@ def modules(name: str) -> Iterator[str]:
     yield name
     for found in pkgutil.iter_modules(getattr(import_module(name), "__path__", [])):
         yield from modules(f"{name}.{found.name}")
+
+
+def told(name: str) -> str:
+    """The directive for a module. Of a package only what it defines itself: the rest is told where it is made."""
+    module = import_module(name)
+    own = ", ".join(word for word, thing in vars(module).items() if getattr(thing, "__module__", None) == name)
+    package = f"   :members: {own}\n" if own else "   :no-members:\n"
+    return f".. automodule:: {name}\n{package if hasattr(module, '__path__') else ''}"
 
 
 class Commands(SphinxDirective):
