@@ -21,7 +21,7 @@ LITTER = [".venv", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis",
 # task: the extras it needs, and what the environment's Python then runs
 TASKS = {
     "demo": (["demo"], [["-m", "pellucid", "demo"]]),
-    "test": (["demo", "data", "docs", "dev"], [["-m", "pytest", "-m", "not soak"]]),
+    "test": (["demo", "data", "docs", "dev"], [["-m", "pytest", "-n", "auto", "--dist", "loadfile", "-m", "not soak"]]),
     "soak": (["demo", "data", "docs", "dev"], [["-m", "pytest", "-m", "soak"]]),
     "check": (
         ["demo", "data", "dev"],
