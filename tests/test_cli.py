@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -352,7 +352,8 @@ def test_one_sample_is_explained(pellucid: Command) -> None:
 
 def test_likelihoods_of_a_run_stand_in_one_table(runs: Path, pellucid: Command) -> None:
     few = ["-n", 4, "--steps", 3, "--flow-steps", 3]
-    said = pellucid("likelihood", runs / "digits", *few, "--per-sample", "each.npz", "--json")
+    files = "--per-sample", "each.npz", "--plot", "terms.svg"
+    said = pellucid("likelihood", runs / "digits", *few, *files, "--json")
     assert said.code == 0, said.err
     found, each = json.loads(said.out), np.load("each.npz")
     assert [row["kind"] for row in found["rows"]] == ["discrete", "continuous", "flow"] and found["dims"] == 64
@@ -360,6 +361,12 @@ def test_likelihoods_of_a_run_stand_in_one_table(runs: Path, pellucid: Command) 
         assert row["nats"]["value"] == pytest.approx(each[f"{row['kind']}_nats"].mean())
         assert row["bits"]["value"] == pytest.approx(-row["nats"]["value"] / 64 / np.log(2))
         assert sum(term["value"] for term in row["terms"].values()) == pytest.approx(row["nats"]["value"])
+    for pair, (above, below) in zip(found["order"], pairwise(found["rows"]), strict=True):
+        gap = each[f"{above['kind']}_bits"] - each[f"{below['kind']}_bits"]
+        assert pair["bits"]["value"] == pytest.approx(gap.mean())
+        assert pair["bits"]["error"] == pytest.approx(gap.std(ddof=1) / 2)  # of four
+        assert pair["holds"] == (gap.mean() > -1.96 * pair["bits"]["error"])
+    assert "<svg" in Path("terms.svg").read_text()
     alone = pellucid("likelihood", runs / "toy-2d", *few, "--kind", "flow", "--data", "train")
     assert alone.code == 0 and "bits/dim" in alone.out and "discrete" not in alone.out
 
@@ -373,6 +380,10 @@ def test_likelihoods_of_a_run_stand_in_one_table(runs: Path, pellucid: Command) 
         (["--data", "moons"], "expected samples of [1, 8, 8]"),
         (["--kind", "flow", "--sampler", "ddpm"], "draws noise"),
         (["--kind", "flow", "--divergence", "exakt"], "did you mean 'exact'?"),
+        (["--dequantise", "nois"], "did you mean 'noise'?"),
+        (["--times", "unifrom"], "did you mean 'uniform'?"),
+        (["--plot", "terms.txt"], "expected an .svg or .png"),
+        (["--kind", "flow", "--plot", "terms.svg"], "no terms to plot"),
     ],
 )
 def test_a_likelihood_that_cannot_be_is_one_sentence(

@@ -12,7 +12,7 @@ from conftest import one_of_each_kind
 from pellucid import PellucidError, grids, likelihood, nets, noise, objective, paths, predictions, samplers
 from pellucid.denoiser import Denoiser, Repath, seeded
 from pellucid.explain.verify.theorem import all_paths, times
-from pellucid.likelihood import Exact, Hutchinson, Likelihood, Normal, Uniform, Wiener
+from pellucid.likelihood import Exact, Hutchinson, Likelihood, Noise, Normal, Uniform, Wiener
 from pellucid.likelihood.divergence import products
 from pellucid.likelihood.value import estimate
 from pellucid.oracle import GaussianMixture, Oracle
@@ -212,8 +212,10 @@ def test_the_bits_do_not_depend_on_the_units() -> None:
     data = mixture(2)
     scaled = GaussianMixture(data.weights, 127.5 * data.means + 126.5, 127.5**2 * data.covariances)
     x = ((data.sample(6) + 1) / GRAIN).round() * GRAIN - 1
-    ours = likelihood.flow(data.at(paths.Flow()), x, grain=GRAIN, sampler=FINE, low=1e-6)
-    theirs = likelihood.flow(scaled.at(paths.Flow()), 127.5 * x + 126.5, grain=1.0, sampler=FINE, low=1e-4)
+    ours = likelihood.flow(data.at(paths.Flow()), x, grain=GRAIN, dequantise="uniform", sampler=FINE, low=1e-6)
+    theirs = likelihood.flow(
+        scaled.at(paths.Flow()), 127.5 * x + 126.5, grain=1.0, dequantise="uniform", sampler=FINE, low=1e-4
+    )
     assert torch.allclose(ours.bits, theirs.bits, atol=1e-6)
     density = likelihood.flow(data.at(paths.Flow()), x, sampler=FINE, low=1e-6)
     bytes_ = -(density.nats - 2 * math.log(127.5)) / (2 * math.log(2))  # log p changes by log(du/dx) for each dimension
@@ -420,6 +422,22 @@ def test_bounds_of_bytes_lie_below_their_mass() -> None:
         assert -3 * lost.error < lost.value < 0.35
 
 
+@pytest.mark.parametrize("how, low", [(Noise(), 0.1), (Noise(0.5), 0.05), (Uniform(), 1e-3)], ids=str)
+def test_on_one_footing_the_bound_of_an_exact_denoiser_is_the_flow(how: likelihood.Dequantise, low: float) -> None:
+    """They stand in the same noise or at the same points, and neither says more than the bytes' mass."""
+    grain, n = 0.1, 400
+    x, model = rounded(SMOOTH, n, grain), SMOOTH.at(paths.Cosine())
+    points = how if low == 1e-3 else None
+    flow = likelihood.flow(model, x, grain=grain, dequantise=how, low=1e-3, rounds=2, batch=n)
+    bound = likelihood.continuous(model, x, grain=grain, dequantise=points, low=low, levels=8, rounds=2, batch=n)
+    chain = likelihood.discrete(
+        model, x, grain=grain, dequantise=points, grid=grids.Lam(sigma_min=low), steps=30, rounds=1, batch=n
+    )
+    apart, above = estimate(flow.nats - bound.nats), estimate(mass(SMOOTH, x, grain) - flow.nats)
+    assert abs(apart.value) < 3.5 * apart.error and above.value > -3 * above.error
+    assert estimate(bound.nats - chain.nats).value > 0
+
+
 # errors
 
 
@@ -511,6 +529,7 @@ MODEL: Oracle = mixture(2).at(paths.Cosine())
         (lambda: likelihood.flow(MODEL, GOOD, divergence="hutchison"), "did you mean 'hutchinson'"),
         (lambda: likelihood.flow(MODEL, GOOD, cond={"label": torch.zeros(3)}), "3 values for 4 samples"),
         (lambda: likelihood.flow(MODEL, GOOD * 0, grain=1.0, dequantise="gauss"), "unknown dequantisation"),
+        (lambda: likelihood.continuous(MODEL, GOOD * 0, grain=1.0, dequantise="noise"), "a bound has noise of its own"),
         (lambda: Hutchinson(law="uniform"), "expected rademacher or normal"),  # type: ignore[arg-type]
         (lambda: Hutchinson(0), "expected a whole number"),
         (lambda: likelihood.continuous(MODEL, GOOD, std=0.0), "positive"),

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ..likelihood import Likelihood
 
 KINDS = "discrete", "continuous", "flow"
+ORDER = {  # what theory says of one kind above another
+    ("discrete", "continuous"): "more steps lose less, where less noise means a smaller error (Kingma et al. 2021)",
+    ("continuous", "flow"): "a bound lies below what it bounds; equal for an exact denoiser (Song et al. 2021)",
+}
 
 
 def likelihood(
@@ -26,46 +30,61 @@ def likelihood(
     divergence: Annotated[str, typer.Option(help="exact or hutchinson; by default exact up to 16 dimensions.")] = "",
     sampler: Annotated[str, typer.Option(help="Of the flow: deterministic; dopri5 chooses its steps.")] = "dpmpp-3m",
     flow_steps: Annotated[int, typer.Option(min=1, help="Of that sampler.")] = 50,
-    dequantise: Annotated[str, typer.Option(help="Of pictures, for the flow: uniform or normal.")] = "uniform",
+    times: Annotated[str, typer.Option(help="Of the continuous bound: wiener, uniform, logit-normal, ...")] = "wiener",
+    dequantise: Annotated[
+        str, typer.Option(help="Of pictures: noise, whose bin the decoder tells; uniform or normal within the bin.")
+    ] = "noise",
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Withhold the labels.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
     batch: Annotated[int, typer.Option("--batch", "--batch-size", min=1, help="How many at a time.")] = 64,
     per_sample: Annotated[Path | None, typer.Option(help="An .npz: nats, bits and error of every sample.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="An .svg or .png: the terms of the bounds against t.")] = None,
     on: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Bound and measure log p of data, in nats and in bits per dimension, each with its standard error."""
     import torch
 
-    from .. import checkpoint, likelihood
+    from .. import checkpoint, likelihood, objective
     from ..config import Recipe
     from ..data import load
-    from ..files import check_writable
+    from ..files import check_writable, whole
     from ..grids import Lam
 
     if kind != "all" and kind not in KINDS:
         raise unknown("kind", kind, ["all", *KINDS])
-    if per_sample is not None:
-        if per_sample.suffix != ".npz":
-            raise PellucidError(f"cannot write {per_sample}; expected an .npz.")
-        check_writable(per_sample)
+    for place, kinds in ((per_sample, (".npz",)), (plot, (".svg", ".png"))):
+        if place is not None:
+            if place.suffix not in kinds:
+                raise PellucidError(f"cannot write {place}; expected an {' or '.join(kinds)}.")
+            check_writable(place)
+    if plot and kind == "flow":
+        raise PellucidError("the flow has no terms to plot against t; leave --kind out, or take discrete.")
+    spread = likelihood.grain.registry.resolve(dequantise)
+    draws = None if times == "wiener" else objective.times.resolve(times)
+    solver = likelihood.Solver.make(sampler, flow_steps, "lam", 1e-3)
+    trace = likelihood.divergence.registry.resolve(divergence) if divergence else None
     found = checkpoint.latest(Path(run))
     recipe = Recipe.load(run)
     own = data in ("test", "train")
     source = recipe.read() if own else load(data, size=recipe.data.size, channels=recipe.data.channels)
     split = "train" if data == "train" or source.test is None and not own else "test"
     part = source.train if split == "train" else source.test
-    x, cond = source.batch(torch.arange(min(n, len(part.x) if part is not None else 0)), split)  # type: ignore[arg-type]
+    if part is None:
+        raise PellucidError(f"{source.name} has no held-out samples; take --data train, or data with a test half.")
+    x, cond = source.batch(torch.arange(min(n, len(part.x))), split)  # type: ignore[arg-type]
+    if len(x) < 2:
+        raise PellucidError(f"there is {len(x)} sample; expected 2 or more, for an error to be known.")
     model = checkpoint.build(found).to(device(on))
     heard = {} if unconditional or not own or "label" not in cond else {"label": cond["label"]}
     grain = 2 / 255 if source.pictures else 0.0
-    low = grain or 1e-3
+    low = spread.level(grain, 1e-3) if grain else 1e-3
+    points = spread if grain and not spread.level(grain, 0.0) else None  # in the bins, for the bounds too
     common: dict[str, Any] = {"cond": heard, "grain": grain, "rounds": rounds, "seed": seed, "batch": batch}
-    flowing = {"divergence": divergence or None, "dequantise": dequantise, "sampler": sampler, "steps": flow_steps}
     settings: dict[str, dict[str, Any]] = {
-        "discrete": {"steps": steps, "grid": Lam(sigma_min=low), "std": source.std},
-        "continuous": {"low": low, "std": source.std},
-        "flow": {**flowing, "low": 1e-3},
+        "discrete": {"steps": steps, "grid": Lam(sigma_min=low), "std": source.std, "dequantise": points},
+        "continuous": {"low": low, "std": source.std, "times": draws, "dequantise": points},
+        "flow": {"divergence": trace, "dequantise": spread, "sampler": solver.sampler, "steps": flow_steps, "low": low},
     }
     rows: list[Likelihood] = []
     with progress("measuring") as show:
@@ -74,7 +93,20 @@ def likelihood(
             rows.append(measure(model, x, progress=partial(_say, show, name), **common, **settings[name]))
     if per_sample is not None:
         _keep(per_sample, rows)
-    plain = [_plain(row) for row in rows]
+    if plot is not None:
+        from ..explain.bounds import terms
+
+        with whole(plot) as temporary:
+            temporary.write_bytes(terms(rows, plot.suffix[1:]).files[plot.suffix[1:]])
+    plain, order = [_plain(row) for row in rows], _order(rows)
+    answer(
+        _words(plain, order),
+        {"run": run, "data": data, "n": len(x), "dims": x[0].numel(), "rows": plain, "order": order},
+        json,
+    )
+
+
+def _words(plain: list[dict[str, Any]], order: list[dict[str, Any]]) -> str:
     lines = [
         {
             "kind": p["kind"],
@@ -87,7 +119,30 @@ def likelihood(
         }
         for p in plain
     ]
-    answer(table(lines), {"run": run, "data": data, "n": len(x), "dims": x[0].numel(), "rows": plain}, json)
+    pairs = [
+        {
+            "order, bits/dim": f"{p['above']} >= {p['below']}",
+            "by": f"{p['bits']['value']:.4f} +- {p['bits']['error']:.4f}",
+            "holds": "yes" if p["holds"] else "no",
+            "theory": p["theory"],
+        }
+        for p in order
+    ]
+    return "\n\n".join(table(each) for each in (lines, pairs) if each)
+
+
+def _order(rows: "list[Likelihood]") -> list[dict[str, Any]]:
+    """How much each kind costs above the next, in the same samples, and whether that is 0 or more but for its error."""
+    from ..likelihood import estimate
+
+    found = []
+    by = {row.kind: row for row in rows}
+    for (above, below), theory in ORDER.items():
+        if above in by and below in by:
+            apart = estimate(by[above].bits - by[below].bits)
+            holds = apart.value >= -1.96 * apart.error
+            found.append({"above": above, "below": below, "bits": apart._asdict(), "holds": holds, "theory": theory})
+    return found
 
 
 def _say(show: Show, name: str, done: int, total: int) -> None:

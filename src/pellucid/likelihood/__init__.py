@@ -9,8 +9,8 @@ Each works for any model on any path, asks nothing but (x0, eps), and says of ev
 
 from .bound import Wiener, continuous, discrete
 from .divergence import Divergence, Exact, Hutchinson
-from .flow import flow, log_prob
-from .grain import Dequantise, Normal, Uniform, decode
+from .flow import Solver, flow, log_prob
+from .grain import Dequantise, Noise, Normal, Uniform, decode
 from .value import Curve, Likelihood, estimate
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "Exact",
     "Hutchinson",
     "Likelihood",
+    "Noise",
     "Normal",
+    "Solver",
     "Uniform",
     "Wiener",
     "continuous",

@@ -39,7 +39,8 @@ from ..noise import BOUND, LEVEL, normal, uniform
 from ..paths import Path, slope
 from ..registry import Positive
 from ..types import Batch, Cond, Denoised, Model, Times, along
-from .grain import decode
+from .grain import Dequantise, decode, spots
+from .grain import registry as dequantisations
 from .value import Curve, Likelihood, door
 
 
@@ -102,6 +103,15 @@ class Asked(NamedTuple):
     number: Tensor  # [b] of the samples
     grain: float
     std: float
+    spread: Dequantise | None  # points drawn in the bins take the place of the decoder's bins
+
+    def drawn(self, step: int) -> "tuple[Asked, Tensor]":
+        """What round `step` asks of, and the -log q [b] of its points."""
+        if self.spread is None:
+            return self, torch.zeros(len(self.x0), dtype=torch.float64)
+        flat = self.x0.flatten(1)
+        y, gained = self.spread.draw(flat, self.grain, spots(self.seed, self.number, step, flat.shape[1]))
+        return self._replace(x0=y.reshape(self.x0.shape), grain=0.0, spread=None), gained
 
     def take(self, i: Tensor) -> "Asked":
         """The samples at i."""
@@ -187,6 +197,7 @@ def discrete(
     *,
     cond: Cond | None = None,
     grain: float = 0.0,
+    dequantise: Dequantise | str | None = None,
     std: float = 0.5,
     steps: int = 100,
     grid: Grid | str = "lam",
@@ -199,6 +210,7 @@ def discrete(
     """The bound of a chain of `steps` steps on x [n, *shape] in model units; `curve` has every KL.
 
     grain: the step between values of quantised data (2/255 for bytes), 0 for continuous data.
+    dequantise: uniform for the density of points drawn in the bins; by default the decoder gives the bins' mass.
     std: about the data's standard deviation; it lowers the errors, and changes no mean.
     grid: the times of the chain, those of any sampler; the last step, to the data, is the decoder.
     rounds: how often the whole chain is gone through, each time in other noise.
@@ -208,7 +220,7 @@ def discrete(
     chosen = grids.registry.resolve(grid)
     if chosen.rises:
         raise PellucidError("the grid goes back up on its way, and a chain does not; take lam, karras or uniform.")
-    chain, asked = Chain(chosen(model.path, steps)), _asked(model, x, cond, grain, std, seed, first)
+    chain, asked = Chain(chosen(model.path, steps)), _asked(model, x, cond, grain, dequantise, std, seed, first)
     return _bound("discrete", chain, asked, rounds, batch, progress)
 
 
@@ -219,6 +231,7 @@ def continuous(
     *,
     cond: Cond | None = None,
     grain: float = 0.0,
+    dequantise: Dequantise | str | None = None,
     std: float = 0.5,
     times: Draws | None = None,
     low: float = 1e-3,
@@ -233,23 +246,35 @@ def continuous(
 
     times: at which t the integral is looked at, by default those of `Wiener`. Every round has one of them in each of
     `levels` parts of equal probability; `curve` has what falls on each part.
-    grain, std, rounds, seed, first, progress: as for `discrete`.
+    grain, dequantise, std, rounds, seed, first, progress: as for `discrete`.
     """
     door(model, x, cond, grain, {"levels": levels, "rounds": rounds, "batch": batch})
     if not 0 < low < 1:
         raise PellucidError(f"low is {low}; expected the sigma/alpha of the decoder, such as 1e-3.")
-    asked, draws = _asked(model, x, cond, grain, std, seed, first), times or Wiener(std, low)
+    asked, draws = _asked(model, x, cond, grain, dequantise, std, seed, first), times or Wiener(std, low)
     end = model.path.time(-torch.tensor(low, dtype=torch.float64).log())
     edges = draws.times(torch.linspace(1, 0, levels + 1, dtype=torch.float64), model.path)
     integral = Integral(draws, torch.cat([edges[:-1].clamp(min=end), end[None]]))
     return _bound("continuous", integral, asked, rounds, batch, progress)
 
 
-def _asked(model: Model, x: Batch, cond: Cond | None, grain: float, std: float, seed: int, first: int) -> Asked:
+def _asked(
+    model: Model,
+    x: Batch,
+    cond: Cond | None,
+    grain: float,
+    dequantise: Dequantise | str | None,
+    std: float,
+    seed: int,
+    first: int,
+) -> Asked:
     if not 0 < std < math.inf:
         raise PellucidError(f"std is {std}; expected a positive number, about the data's standard deviation.")
+    spread = dequantisations.resolve(dequantise) if dequantise and grain else None
+    if spread and spread.level(grain, 0.0):
+        raise PellucidError("a bound has noise of its own; take dequantise = uniform, or none for the decoder's bins.")
     here = {name: value.to(model.device) for name, value in (cond or {}).items()}
-    return Asked(model, x.double().cpu(), here, seed, torch.arange(first, first + len(x)), grain, std)
+    return Asked(model, x.double().cpu(), here, seed, torch.arange(first, first + len(x)), grain, std, spread)
 
 
 def _bound(
@@ -261,19 +286,26 @@ def _bound(
     progress: Callable[[int, int], None] | None,
 ) -> Likelihood:
     """Prior, diffusion and decoder of all samples, batch by batch."""
-    began, n, edges, tables, decoders = time.perf_counter(), len(asked.x0), diffusion.edges, [], []
-    last, parts = edges[-1], len(edges) - 1
+    began, n, edges = time.perf_counter(), len(asked.x0), diffusion.edges
+    parts, columns = len(edges) - 1, list[list[Tensor]]()
     for i in torch.arange(n).split(batch):
         some = asked.take(i)
-        steps = torch.arange(rounds * (parts + 1)).reshape(rounds, parts + 1).tolist()
-        found = [torch.stack([diffusion.part(some, k, row[k]) for k in range(parts)]) for row in steps] if parts else []
-        tables.append(torch.stack(found, 2).transpose(0, 1) if parts else torch.zeros(len(i), 0, rounds))
-        decoders.append(torch.stack([some.decoder(last.expand(len(i)), row[-1]) for row in steps], 1))
+        columns.append([_round(diffusion, *some.drawn(k), k * (parts + 1)) for k in range(rounds)])
         if progress:
             progress(int(i[-1]) + 1, n)
-    table, prior = torch.cat(tables).double(), asked.prior(edges[0])[:, None].expand(n, rounds)  # [n, parts, rounds]
+    found = torch.cat([torch.stack(rows, 2) for rows in columns])  # [n, 3 + parts, rounds]
+    table = found[:, 3:]
     each = table.mean(2)
     curve = Curve(edges, each.mean(0), each.std(0) / n**0.5)
-    terms = {"prior": prior, "diffusion": -table.sum(1), "decoder": torch.cat(decoders)}
+    terms = {"prior": found[:, 0], "diffusion": -table.sum(1), "decoder": found[:, 1]}
+    terms |= {"grain": found[:, 2]} if asked.spread else {}
     calls, seconds = rounds * (parts + 1), time.perf_counter() - began
     return Likelihood(kind, terms, asked.x0[0].numel(), True, calls, seconds, curve)
+
+
+def _round(diffusion: Chain | Integral, asked: Asked, gained: Tensor, step: int) -> Tensor:
+    """[b, 3 + parts] once through the bound, in noise number `step` and on: prior, decoder, grain, and each part."""
+    edges = diffusion.edges
+    parts = [diffusion.part(asked, k, step + k) for k in range(len(edges) - 1)]
+    decoder = asked.decoder(edges[-1].expand(len(gained)), step + len(parts))
+    return torch.stack([asked.prior(edges[0]), decoder, gained, *parts], 1).double()

@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -188,6 +189,12 @@ def log_prob(
     return way.prior + way.volume.mean(1)
 
 
+def _guess(model: Model, solver: Solver, y: Batch, cond: Cond) -> Batch:
+    """x0^ at y [b, d], where the solver starts."""
+    t = solver.start(model.path).expand(len(y))
+    return asked(Bound(model, cond), model, along(_size(model.path, t), y) * y, t)[0].cpu()
+
+
 def _divergence(chosen: Divergence | str | None, x: Batch) -> Divergence:
     if chosen is None:
         return Exact() if x[0].numel() <= SMALL else Hutchinson()
@@ -201,7 +208,7 @@ def flow(
     *,
     cond: Cond | None = None,
     grain: float = 0.0,
-    dequantise: Dequantise | str = "uniform",
+    dequantise: Dequantise | str = "noise",
     rounds: int = 1,
     divergence: Divergence | str | None = None,
     sampler: Sampler | str = SOLVER,
@@ -219,7 +226,8 @@ def flow(
     from below, with `rounds` draws of the dequantisation. Continuous data (0) has a density, and no such rounds.
     divergence: exact or hutchinson; by default exact up to 16 dimensions.
     sampler: any deterministic one; `steps` and `grid` are for those with fixed steps.
-    low: the sigma/alpha at which the data stands for its noisy self; `normal` dequantisation has its own.
+    dequantise: noise, on the footing of the bounds; uniform or normal within the bins.
+    low: the sigma/alpha at which the data stands for its noisy self; dequantisation by noise has its own.
     progress: called with (samples finished, n).
     """
     door(model, x, cond, grain, {"rounds": rounds, "batch": batch, "steps": steps})
@@ -233,7 +241,9 @@ def flow(
         for step in range(rounds if grain else 1):
             y, gained = x[i].flatten(1).double().cpu(), torch.zeros(len(i), dtype=torch.float64)
             if grain:
-                y, gained = spread.draw(y, grain, spots(seed, index, step, dims))
+                value = y
+                y, gained = spread.draw(value, grain, spots(seed, index, step, dims))
+                gained = gained + spread.told(value, grain, partial(_guess, model, solver, y, own))
             v = chosen.vectors(dims, seed, index, step).to(model.device)
             way = solver.way(model, y.to(model.device), own, v, chosen.fold)
             way = way._replace(cut=way.cut * (solver.low == low))  # a level of its own is no cut

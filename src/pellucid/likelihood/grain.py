@@ -3,10 +3,14 @@ r"""Grain: data that was rounded, of which a density says nothing until it is su
 Values lie on -1, -1 + g, ..., 1 (bytes: g = 2/255) and stand for a bin of width g. With x~ drawn from q(x~ | x) within
 the bin of x, Jensen's inequality bounds its probability (Theis et al. 2016, eq. 3; Ho et al. 2019, eq. 8):
 
-    log P(x) = log int_bin p >= E [log p(x~) - log q(x~ | x)]
+    log P(x) = log int p(x~) p(x | x~) >= E [log p(x~) - log q(x~ | x) + log p(x | x~)]
 
     uniform   x~ = x + g (u - 1/2)                       - log q = d log g
     normal    x~ = x + s z, s = g/(2 tau), |z| <= tau    what a model saw at sigma/alpha = s (Zheng et al. 2023)
+    noise     x~ = x + s z                               the same past the bin's edge (Kingma et al. 2021, eq. 11)
+
+Within its bin x~ tells x, and p(x | x~) = 1; past it the model's decoder does, which makes `noise` the very q of the
+bounds: the three then differ in what they make of log p(x~), and in nothing else.
 
 The bits are those of the values whatever the units: in bytes, density and g both change by 127.5 for each dimension.
 A decoder is the other way to a probability: the mass that N(x0^, s^2) has in the bin, the first and the last bin
@@ -15,6 +19,7 @@ reaching to infinity (Ho et al. 2020, eq. 13).
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,6 +46,10 @@ class Dequantise(ABC):
     @abstractmethod
     def draw(self, x: Batch, grain: float, u: Tensor) -> tuple[Batch, Tensor]:
         """y [b, d] from x [b, d] and u [b, d] in (0, 1), and the -log q(y | x) [b] to be added to log p(y)."""
+
+    def told(self, x: Batch, grain: float, guess: Callable[[], Batch]) -> Tensor:
+        """log p(x | y) [b] of x [b, d]: y lies in the bin of x. guess: x0^(y), where it is needed."""
+        return torch.zeros(len(x), dtype=x.dtype)
 
 
 @registry.register("uniform")
@@ -71,6 +80,25 @@ class Normal(Dequantise):
         log_q = -z.square() / 2 - _HALF_LOG - math.log1p(-2 * outside) - math.log(s)
         cos = 1 / math.hypot(1, s)
         return cos * (x + s * z), (math.log(cos) - log_q).sum(1)
+
+
+@registry.register("noise", "variational", "decoder")
+@dataclass(frozen=True)
+class Noise(Dequantise):
+    """Normal, `ratio` bins wide: the noise of the path itself, and the model's decoder tells the bin."""
+
+    ratio: Positive = 1.0
+
+    def level(self, grain: float, low: float) -> float:
+        return self.ratio * grain
+
+    def draw(self, x: Batch, grain: float, u: Tensor) -> tuple[Batch, Tensor]:
+        s, z = self.level(grain, 0.0), torch.special.ndtri(u)
+        cos = 1 / math.hypot(1, s)
+        return cos * (x + s * z), (z.square() / 2 + _HALF_LOG + math.log(s * cos)).sum(1)
+
+    def told(self, x: Batch, grain: float, guess: Callable[[], Batch]) -> Tensor:
+        return decode(x, guess(), torch.full((len(x),), self.level(grain, 0.0), dtype=x.dtype), grain)
 
 
 def spots(seed: int, index: Tensor, step: int, dims: int) -> Tensor:
