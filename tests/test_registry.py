@@ -11,6 +11,7 @@ from torch import nn
 from pellucid import PellucidError, conditioning, grids, nets, objective, paths, predictions, samplers
 from pellucid.data import augment, toys
 from pellucid.registry import Registry
+from pellucid.training import optimisers
 
 FAMILIES = {
     "path": paths.registry,
@@ -23,6 +24,7 @@ FAMILIES = {
     "network": nets.registry,
     "conditioner": conditioning.registry,
     "augmentation": augment.registry,
+    "optimiser": optimisers.registry,
 }
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("path", "table"): {"betas": [0.1, 0.2]},

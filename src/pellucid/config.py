@@ -26,6 +26,7 @@ from .objective import weights as weight_registry
 from .registry import Registry
 from .settings import Calls, Count, Natural, Part, Section, Share, is_section
 from .training import Plan
+from .training.optimisers import registry as optimisers
 from .training.run import sized
 
 MAY_CHANGE = (
@@ -69,8 +70,9 @@ class Aim(Section):
 
 
 class Optim(Section):
-    """AdamW, the course of its learning rate, and the moving average of the weights."""
+    """The optimiser, the course of its learning rate, and the moving average of the weights."""
 
+    method: Part = "adamw"
     lr: PositiveFloat = 1e-3
     warmup: Natural = 100  # steps
     decay: Literal["constant", "cosine", "linear", "rsqrt"] = "cosine"  # rsqrt: sqrt(warmup/step)
@@ -149,6 +151,7 @@ class Recipe(Section):
             (times_registry, self.objective.times),
             (weight_registry, self.objective.weight),
             (couplings, self.objective.coupling),
+            (optimisers, self.optim.method),
             (samplers.registry, self.sample.sampler),
             (grids.registry, self.sample.grid),
         ]
@@ -230,6 +233,7 @@ class Recipe(Section):
         """The plan of training; where only minutes are given, a few steps of a copy tell how many fit."""
         names = ("batch", "seed", "accumulate", "precision", "workers", "compile")
         settings = self.optim.model_dump() | {name: getattr(self.train, name) for name in names}
+        settings["method"] = optimisers.make(self.optim.method)
         if self.train.minutes:
             return sized(model, data, Plan(**settings), self.aim(), self.train.minutes)
         return Plan(steps=self.train.steps or 1, **settings)

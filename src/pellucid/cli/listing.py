@@ -33,12 +33,23 @@ def list_(
 def _registries() -> "dict[str, Registry[Any]]":
     from .. import coupling, grids, guidance, metrics, nets, objective, paths, predictions, samplers
     from ..data import augment, toys
+    from ..training import optimisers
 
-    registries: list[Registry[Any]] = [paths.registry, predictions.registry, samplers.registry, grids.registry]
-    registries += [nets.registry, objective.weights, objective.times, toys.registry, guidance.registry]
-    registries += [metrics.registry, coupling.registry, augment.registry]
-    names = "paths predictions samplers grids nets weights times toys guidances metrics couplings augmentations"
-    return dict(zip(names.split(), registries, strict=True))
+    return {
+        "paths": paths.registry,
+        "predictions": predictions.registry,
+        "samplers": samplers.registry,
+        "grids": grids.registry,
+        "nets": nets.registry,
+        "weights": objective.weights,
+        "times": objective.times,
+        "toys": toys.registry,
+        "guidances": guidance.registry,
+        "metrics": metrics.registry,
+        "couplings": coupling.registry,
+        "augmentations": augment.registry,
+        "optimisers": optimisers.registry,
+    }
 
 
 def _row(registry: "Registry[Any]", name: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Training: one loop over an explicit state.
 
-    theta <- AdamW(theta, grad mean_i loss_i),    ema <- lerp(ema, theta)
+    theta <- method(theta, grad mean_i loss_i),    ema <- lerp(ema, theta)
 
 Sample number i of a run has its picture, time, noise and dropped conditions from (seed, i) alone.
 """

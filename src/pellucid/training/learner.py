@@ -1,6 +1,6 @@
 """The learner: the whole state of a training run, and the step that moves it on.
 
-g = grad 1/B sum_i loss_i,    theta <- AdamW(theta, g min(1, clip/|g|), lr(n)),    ema <- lerp(ema, theta)
+g = grad 1/B sum_i loss_i,    theta <- method(theta, g min(1, clip/|g|), lr(n)),    ema <- lerp(ema, theta)
 """
 
 import json
@@ -21,6 +21,7 @@ from ..errors import PellucidError
 from ..nets.dropout import dropping
 from ..noise import LOSE, ORDER, words
 from ..objective import Lesson, Objective
+from . import optimisers
 from .ahead import ahead
 from .guards import Bad, Guard, report
 from .plan import Plan
@@ -58,9 +59,8 @@ class Learner:
         self.model, self.data = model, data
         self.plan, self.objective = plan or Plan(), objective or Objective()
         self.ema = EMA(model, self.plan.ema)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), self.plan.lr, self.plan.betas, weight_decay=self.plan.weight_decay, fused=True
-        )
+        rates = self.plan.lr, self.plan.betas, self.plan.weight_decay
+        self.optimizer = optimisers.registry.resolve(self.plan.method).make(model, *rates)
         self.step, self.parts, self.guard = 0, self.plan.accumulate, Guard()
         if self.plan.compile:
             compile_blocks(model.net)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import PellucidError
+from .optimisers import Optimiser
 
 DECAYS: "dict[str, Callable[[int, Plan], float]]" = {
     "constant": lambda n, plan: 1.0,
@@ -22,8 +23,9 @@ DECAYS: "dict[str, Callable[[int, Plan], float]]" = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast: `steps` of `batch` samples, AdamW at `lr` with `warmup` steps and a decay, EMA.
+    """How long and how fast: `steps` of `batch` samples, at `lr` with `warmup` steps and a decay, EMA.
 
+    method      the optimiser, or its name; its betas, and the weight decay of matrices and kernels
     accumulate  parts in which a batch is worked off, one after the other, to take less memory
     precision   of the network's arithmetic, "float32" or "bf16"; weights and their average are float32 in any case
     workers     threads that make the next batches meanwhile; None: 2 beside an accelerator, none beside a CPU
@@ -33,6 +35,7 @@ class Plan:
     steps: int = 5000
     batch: int = 128
     seed: int = 0
+    method: Optimiser | str = "adamw"
     lr: float = 1e-3
     warmup: int = 100
     decay: Literal["constant", "cosine", "linear", "rsqrt"] = "cosine"
