@@ -26,7 +26,7 @@ PATIENCE = 180  # seconds until an endless mutant counts as noticed
 # file: (the tests that look at it, the flips). A flip is "before ⟦old→new⟧ after", where before + old + after is
 # found once in the file.
 MUTANTS: dict[str, tuple[str, list[str]]] = {
-    "paths.py": (
+    "paths/base.py": (
         "test_paths.py",
         [
             "self.alpha(t).log() ⟦-→+⟧ self.sigma(t).log()",
@@ -36,6 +36,13 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "self.alpha(t) / self.alpha(⟦s→t⟧), self.sigma",
             "-torch.expm1(⟦2→3⟧ * (self.lam(t)",
             "(self.lam(t) ⟦-→+⟧ self.lam(s))",
+            "new.time(old.lam(t))⟦.clamp(max=1)→⟧",
+            "torch.hypot(new.alpha(t_new), new.sigma(⟦t_new→t⟧))",
+        ],
+    ),
+    "paths/preserving.py": (
+        "test_paths.py",
+        [
             "torch.exp(-self.integral(t) / ⟦2→3⟧)\n\n    def sigma(self, t: Times) -> Times:\n        return (",
             "(-torch.⟦expm1→exp⟧(-self.integral(t))).sqrt()",
             "softplus(⟦-2→-1⟧ * lam, threshold=700)",
@@ -46,7 +53,12 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "torch.expm1(torch.log1p(⟦3→2⟧ * d * integral / a**3) / 3)",
             "return -torch.expm1(-self.⟦integral→alpha⟧(t))",
             "self.time_at(2 * torch.⟦asinh→sinh⟧(torch.exp(-lam) / 2))",
-            '0 = u(0) (Nichol & Dhariwal 2021, eq. 17); alpha(1) = 0."""\n\n    s: float = 0.00⟦8→9⟧',
+        ],
+    ),
+    "paths/cosine.py": (
+        "test_paths.py",
+        [
+            '0 = u(0) (Nichol & Dhariwal 2021, eq. 17); alpha(1) = 0."""\n\n    s: Offset = 0.00⟦8→9⟧',
             "return self.s ⟦*→+⟧ self._rise",
             "math.pi / 2 / (1 ⟦+→-⟧ self.s)",
             "torch.sin(gone + ⟦2→1⟧ * self._u0)",
@@ -55,24 +67,42 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "torch.sinh(rise / 2) / (2 * torch.cosh(low / 2) * torch.cosh((low ⟦+→-⟧ rise) / 2))",
             "dtype=torch.float⟦64→32⟧) / self.tau",
             "left = torch.log1p(down / (1 - ⟦q→p⟧))",
+        ],
+    ),
+    "paths/exploding.py": (
+        "test_paths.py",
+        [
             "self.sigma_min * torch.expm1(self._growth * t)⟦.sqrt()→⟧",
             "torch.log1p(torch.exp(⟦-2→-1⟧ * lam) / self.sigma_min**2)",
             "torch.exp((-lam ⟦-→+⟧ math.log(self.sigma_max)) / self.rho)",
+        ],
+    ),
+    "paths/flow.py": (
+        "test_paths.py",
+        [
             "return ⟦1 - t→1 - t**2⟧",
             "return torch.sigmoid(⟦-lam→lam⟧)",
             "return ⟦-torch→torch⟧.ones_like(t), torch.ones_like(t)",
+        ],
+    ),
+    "paths/table.py": (
+        "test_paths.py",
+        [
             "angles[i] + (angles[i + 1] ⟦-→+⟧ angles[i]) * (t",
             "torch.sin(math.pi / 2 ⟦-→+⟧ self._angle(t))",
             "torch.atan2(torch.ones_like(lam), torch.exp(⟦lam→-lam⟧))",
             "right=True) ⟦-→+⟧ 1).clamp(0, self.n - 1)",
             "self.steps, dtype=torch.float64) ** self.⟦power→last⟧",
             "(1 - survival[1:] / survival[⟦:-1→1:⟧]).clamp",
+        ],
+    ),
+    "paths/clock.py": (
+        "test_paths.py",
+        [
             "self.base.lam(safe) ⟦-→+⟧ math.log(self.shift)",
             "self.base.time(lam ⟦+→-⟧ math.log(self.shift))",
             "stretch = self.shift * spread / (base.alpha(t) ** 2 ⟦+→-⟧",
             "speed = stretch * self._turn(⟦t→u⟧) / self._turn(u)",
-            "new.time(old.lam(t))⟦.clamp(max=1)→⟧",
-            "torch.hypot(new.alpha(t_new), new.sigma(⟦t_new→t⟧))",
         ],
     ),
     "predictions.py": (

@@ -28,7 +28,7 @@ FORBIDDEN = {"eval", "exec", "pickle", "torch.load", "torch.manual_seed", "np.ra
 
 
 def room(path: Path) -> str:
-    """The word of the floor plan: samplers/multistep.py lies in `samplers`, paths.py in `paths`."""
+    """The word of the floor plan: samplers/multistep.py lies in `samplers`, noise.py in `noise`."""
     return path.relative_to(HOUSE).parts[0].removesuffix(".py")
 
 

@@ -1,4 +1,4 @@
-"""`paths.py:Path.mix` in a page becomes a link to the account of that object, where there is one."""
+"""`paths/base.py:Path.mix` in a page becomes a link to the account of that object, where there is one."""
 
 import re
 from typing import Any
