@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parents[1] / "src" / "pellucid"
 FLOORS = [
     "errors",  # the cellar, floor -1
     "types registry",
-    "paths nets noise settings files",
+    "paths nets noise settings files world",
     "predictions grids oracle samplers guidance conditioning coupling ema metrics data pictures",
     "denoiser likelihood",
     "objective sampling checkpoint",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pellucid import checkpoint
-from pellucid.denoiser import Denoiser
+from pellucid.denoiser import Denoiser, seeded
 from pellucid.errors import PellucidError
 from pellucid.nets import MLP, Network, dit, magnitude, registry
 from pellucid.nets.blocks import Add, Attention, ResBlock, Scale, Style, grow, grow_conv, shrink
@@ -438,7 +438,8 @@ def test_unit_variance_in_unit_variance_out(part: str) -> None:
 def test_joined_parts_are_heard_in_their_ratio() -> None:
     """Of what a layer makes of [a, b], the shares of a and b have powers (1 - t)^2 : t^2, few channels or many."""
     a, b, t = normal(4, 60, 999), normal(4, 20, 999), 0.3
-    layer = magnitude.Layer(80, 500, 1, 1)
+    with seeded(0):
+        layer = magnitude.Layer(80, 500, 1, 1)
     of_a, of_b = (power(layer(magnitude.join(*pair, t))) for pair in ((a, 0 * b), (0 * a, b)))
     assert of_b / of_a == pytest.approx((t / (1 - t)) ** 2, rel=0.05)
 
@@ -461,8 +462,8 @@ def test_weights_forced_to_their_length_compute_the_same_and_learn_the_same() ->
 @pytest.mark.parametrize("scale", [1.0, 30.0], ids=["fresh", "grown"])
 def test_magnitudes_hold_through_all_blocks(scale: float) -> None:
     """Fresh, or grown thirtyfold and forced back: every block makes about unit variance of unit variance."""
-    net = registry.make({"name": "mp-unet", "width": 48, "blocks": 2, "attention": [16], "head": 16}, (3, 32, 32))
-    with torch.no_grad():
+    with seeded(0), torch.no_grad():
+        net = registry.make({"name": "mp-unet", "width": 48, "blocks": 2, "attention": [16], "head": 16}, (3, 32, 32))
         for p in net.parameters():
             p.mul_(scale)
     powers = []

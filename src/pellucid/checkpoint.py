@@ -1,6 +1,9 @@
 """Checkpoints: a folder of safetensors and one manifest, whole or not at all.
 
     run/checkpoints/step_0001000/  model.safetensors  ema.safetensors  optim.safetensors  manifest.json
+                                   model.rank0.safetensors  model.rank1.safetensors ...  where processes share it
+
+Shares of a tensor are rows of it, in order: whoever reads them joins them, in a world of any size.
 
 The folder is written under another name, every file is hashed and flushed to the disk, and then it is renamed: a
 kill at any moment leaves the previous checkpoint as it was. The manifest holds every setting needed to sample, the
@@ -11,7 +14,8 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,10 +28,12 @@ from torch import Tensor
 from . import files
 from .denoiser import Denoiser, NoisyClassifier
 from .errors import PellucidError
+from .world import ALONE, World, held, is_shared, placed
 
-FORMAT = 2  # 1 had no hash of the manifest
+FORMAT = 3  # 1 had no hash of the manifest, 2 no shares
 MANIFEST = "manifest.json"
 LONGEST = 1 << 24  # side of a sample
+SHARE = re.compile(r"\.rank\d+$")
 NAME = re.compile(rf"step_\d+({re.escape(files.OLD)})?")
 Kind = TypeVar("Kind", Denoiser, NoisyClassifier)
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
@@ -40,16 +46,40 @@ class Checkpoint(NamedTuple):
     meta: dict[str, Any]
 
 
-def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any]) -> Path:
-    """Write a checkpoint at `folder`, atomically. One `group.safetensors` for each group of tensors."""
-    with files.replaced(folder) as partial:
-        hashes = {}
-        for group, named in tensors.items():
-            data = encode({key: value.detach().contiguous().cpu() for key, value in named.items()})
-            hashes[f"{group}.safetensors"] = hashlib.sha256(data).hexdigest()
-            (partial / f"{group}.safetensors").write_bytes(data)
-        (partial / MANIFEST).write_bytes(files.seal({"format": FORMAT, **meta, "files": hashes}))
+def save(
+    folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], meta: Mapping[str, Any], world: World = ALONE
+) -> Path:
+    """Write a checkpoint at `folder`, atomically. One `group.safetensors` for each group of tensors.
+
+    Of a group that is shared each process of a world writes its own; the first seals it when all are done, and all
+    leave together. If one fails, nothing is written.
+    """
+    with world.agreed(), ExitStack() as stack:
+        with world.agreed():
+            partial = stack.enter_context(files.replaced(folder)) if world.leads else folder
+        partial = Path(world.told(str(partial)))
+        with world.agreed():
+            hashes = dict(_written(partial, tensors, world))
+        every = world.heard(hashes)
+        if world.leads:
+            found = {name: digest for each in every for name, digest in each.items()}
+            (partial / MANIFEST).write_bytes(files.seal({"format": FORMAT, **meta, "files": found}))
     return folder
+
+
+def _written(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], world: World) -> Iterator[tuple[str, str]]:
+    """The files that this process has to write, written and flushed, with their hashes."""
+    for group, named in tensors.items():
+        share = any(map(is_shared, named.values()))
+        if not share and not world.leads:
+            continue
+        name = f"{group}.rank{world.rank}.safetensors" if share else f"{group}.safetensors"
+        mine = {key: held(value) for key, value in named.items() if is_shared(value) or world.leads}
+        data = encode({key: value.detach().contiguous().cpu() for key, value in mine.items()})
+        (folder / name).write_bytes(data)
+        if not world.leads:  # who leads flushes all that is on its machine
+            files.flush(folder / name)
+        yield name, hashlib.sha256(data).hexdigest()
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -57,7 +87,7 @@ def manifest(folder: Path) -> dict[str, Any]:
     try:
         data = (folder / MANIFEST).read_bytes()
         meta = json.loads(data)
-        if meta["format"] not in (1, FORMAT):
+        if meta["format"] not in range(1, FORMAT + 1):
             newer = f"{folder} has checkpoint format {meta['format']}, this pellucid reads {FORMAT}; update pellucid."
             raise PellucidError(newer)
         if meta["format"] > 1 and not files.is_sealed(data):
@@ -81,16 +111,23 @@ def _damaged(folder: Path, error: Exception) -> PellucidError:
 
 def open_(folder: Path) -> Checkpoint:
     """Read and verify the checkpoint at `folder`; a damaged one is one clear sentence."""
-    meta, tensors = manifest(folder), {}
+    meta, shares = manifest(folder), dict[str, dict[str, list[Tensor]]]()
     try:
         for name, digest in meta["files"].items():
             data = (folder / Path(name).name).read_bytes()
             if _hash(data) != digest:
                 raise ValueError(f"{name} does not match its hash")
-            tensors[Path(name).stem] = decode(data)
+            group = shares.setdefault(SHARE.sub("", Path(name).stem), {})
+            for key, value in decode(data).items():
+                group.setdefault(key, []).append(value)
+        tensors = {group: {key: _joined(rows) for key, rows in named.items()} for group, named in shares.items()}
     except DAMAGE as error:
         raise _damaged(folder, error) from None
     return Checkpoint(tensors, meta)
+
+
+def _joined(rows: list[Tensor]) -> Tensor:
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
 def verifies(folder: Path) -> bool:
@@ -227,7 +264,9 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Give an optimiser the state that `flatten_optimizer` took from it."""
     state: dict[int, dict[str, Tensor]] = {}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for name, value in tensors.items():
         i, key = name.split(".", 1)
-        state.setdefault(int(i), {})[key] = value
+        like = weights[int(i)] if value.shape == weights[int(i)].shape else None
+        state.setdefault(int(i), {})[key] = placed(value, like)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -31,7 +31,7 @@ from .training.run import sized
 
 MAY_CHANGE = (
     *("name", "train.steps", "train.minutes", "train.save", "train.sample", "sample.", "eval."),
-    *("train.threads", "train.accumulate", "train.workers", "train.compile"),
+    *("train.threads", "train.accumulate", "train.workers", "train.compile", "train.parallel"),
 )
 """What may differ when a run goes on: how long it takes and what it shows, not what it learns."""
 
@@ -96,6 +96,7 @@ class Train(Section):
     precision: Literal["float32", "bf16"] = "float32"  # of the network's arithmetic, not of its weights
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None  # threads that make batches; 2 beside an accelerator
     compile: bool = False  # torch.compile the blocks that the network repeats
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # the model on several devices: whole on each, or in shares
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -229,13 +230,13 @@ class Recipe(Section):
             augment=tuple(augment.registry.make(part) for part in self.data.augment),
         )
 
-    def plan(self, model: Denoiser, data: Dataset) -> Plan:
+    def plan(self, model: Denoiser, data: Dataset, processes: int = 1) -> Plan:
         """The plan of training; where only minutes are given, a few steps of a copy tell how many fit."""
-        names = ("batch", "seed", "accumulate", "precision", "workers", "compile")
+        names = ("batch", "seed", "accumulate", "precision", "workers", "compile", "parallel")
         settings = self.optim.model_dump() | {name: getattr(self.train, name) for name in names}
         settings["method"] = optimisers.make(self.optim.method)
         if self.train.minutes:
-            return sized(model, data, Plan(**settings), self.aim(), self.train.minutes)
+            return sized(model, data, Plan(**settings), self.aim(), self.train.minutes, processes)
         return Plan(steps=self.train.steps or 1, **settings)
 
     def toml(self) -> str:

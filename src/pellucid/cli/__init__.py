@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while others compute slow both many times
     warnings.showwarning = lambda message, *_: print(f"pellucid: {message}", file=sys.stderr)
     try:
-        code = app(given or ["--help"], prog_name="pellucid", standalone_mode=False)
-    except PellucidError as error:
-        code = _refuse(str(error), 2)
+        code = app(given or ["--help"], prog_name="pellucid", standalone_mode=False, obj=given)
+    except PellucidError as error:  # of several processes all have met it, and the first says it
+        code = 2 if int(os.environ.get("RANK", 0)) else _refuse(str(error), 2)
     except typer.TyperException as error:
         code = _refuse(_misuse(error, given), 2)
     except (MemoryError, RecursionError, OverflowError) as error:

@@ -12,15 +12,18 @@ import typer
 from ..errors import PellucidError
 from .console import answer, device, progress, tell
 from .evaluate import classed, sight, span, taken
+from .launch import is_launched, launch, logged
 
 if TYPE_CHECKING:
     from ..config import Recipe
     from ..data import Dataset
     from ..denoiser import Denoiser
     from ..training import Progress
+    from ..world import World
 
 
 def train(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(help="A recipe (digits, toy-2d, my.toml), a run, or data: a toy, folder, .parquet, .npz.")
     ],
@@ -45,11 +48,18 @@ def train(
         int | None, typer.Option("--save-every", "--checkpointing-steps", help="train.save_every")
     ] = None,
     on: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            "--gpus", "--nproc-per-node", min=1, help="On so many, by torchrun; or processes, with --device cpu."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Train a model. The same command goes on with a run that was told to stop (exit code 75) or killed."""
     from ..checkpoint import folders
     from ..config import Recipe, named
+    from ..world import entered
 
     options: dict[str, object] = {"train.steps": steps, "train.minutes": minutes, "train.batch": batch, "optim.lr": lr}
     options |= {"train.seed": seed, "train.accumulate": accumulate, "train.precision": precision}
@@ -61,10 +71,17 @@ def train(
         if folders(Path(source)) and name is None
         else runs / (recipe.name if name is None else named(name))
     )
-    folder, recipe = place(recipe, here, resume)
-    last = fit(recipe, folder, on)
+    if gpus and not is_launched():
+        launch(gpus, on, context.obj)
+    with entered() as world:
+        with world.agreed():
+            folder, recipe = place(recipe, here, resume) if world.leads else (here, recipe)
+        folder, recipe = Path(world.told(str(folder))), Recipe.parse(world.told(recipe.model_dump()))
+        with logged(world, folder):
+            last = fit(recipe, folder, on, world)
     words = f"{folder} is trained: {last['steps']} steps. Draw from it: pellucid sample {folder}"
-    answer(words, {"run": str(folder), **last}, json)
+    if world.leads:
+        answer(words, {"run": str(folder), **last}, json)
 
 
 def place(recipe: "Recipe", folder: Path, resume: bool | None) -> tuple[Path, "Recipe"]:
@@ -96,14 +113,16 @@ def others(folder: Path) -> Iterator[Path]:
     yield from (folder.with_name(f"{folder.name}-{i}") for i in count(2))
 
 
-def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, Any]:
+def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | None" = None) -> dict[str, Any]:
     """Train a recipe in a run's folder, to the end or to the first interrupt; what the last step said."""
     import torch
 
     from ..training import Learner, Run, Stopped
     from ..training.record import plain
+    from ..world import ALONE
 
-    with progress("reading") as show:
+    world = world or ALONE
+    with world.agreed(), progress("reading") as show:
         data = recipe.read(lambda done, total: show(done, total, ""))
     if data.skipped:
         tell(
@@ -111,9 +130,10 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None) -> dict[str, Any]
         )
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
     model = recipe.build(data).to(device(on))
-    plan = recipe.plan(model, data)
+    plan = recipe.plan(model, data, world.size)
+    plan = replace(plan, steps=world.told(plan.steps))  # by the pace of the first, where they are to fit in minutes
     recipe = recipe.for_steps(plan.steps)
-    learner = Learner(model, data, plan, recipe.aim())
+    learner = Learner(model, data, plan, recipe.aim(), world)
     meta = {"recipe": recipe.model_dump()}
     run = Run(folder, meta, recipe.train.save_every, recipe.train.sample_every, draw=sketch(recipe, data, folder))
     run = replace(run, beside={"recipe.toml": recipe.toml()})

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ..errors import PellucidError
 from ..registry import Registry, Rule
+from ..world import placed
 
 Decay = Annotated[float, Rule("a decay from 0 (none) to below 1, such as 0.999", lambda value: 0 <= value < 1)]
 LONGEST = 1 / math.sqrt(12)  # gamma = 0: the plain mean
@@ -149,5 +150,5 @@ class EMA:
             if name not in groups:
                 raise PellucidError(f"the checkpoint has no average {name}; train with those that it has, or anew.")
             for key, value in tensors.items():
-                value.copy_(groups[name][key])
+                value.copy_(placed(groups[name][key], value))
         self.updates = updates

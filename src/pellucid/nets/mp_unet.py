@@ -71,7 +71,7 @@ class Block(nn.Module):
         self.shortcut = style.conv(start, end, 1) if start != end else nn.Identity()
         self.conv1 = style.conv(end if down else start, end)
         self.hear = Layer(style.heard, end)
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.gain = nn.Parameter(torch.zeros(1))
         self.dropout = Dropout(style.dropout)
         self.conv2 = style.conv(end, end)
         self.attention = Attention(style, end) if attends else nn.Identity()
@@ -188,7 +188,7 @@ class MPUNet(Network):
                 self.up.append(Join(Block(style, h + kept.pop(), m * width, False, attends[level])))
                 h = m * width
         self.leave = style.conv(h, out)
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.gain = nn.Parameter(torch.zeros(1))
         self.layout = LAYOUT[style.dims]
         self.to(memory_format=self.layout)  # type: ignore[call-overload]
 

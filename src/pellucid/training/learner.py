@@ -3,6 +3,7 @@
 g = grad 1/B sum_i loss_i,    theta <- method(theta, g min(1, clip/|g|), lr(n)),    ema <- lerp(ema, theta)
 """
 
+import copy
 import json
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import Checkpoint, flatten_optimizer, restore_optimizer
+from ..coupling import Independent
 from ..data import Dataset
 from ..denoiser import Denoiser, seeded
 from ..ema import EMA
@@ -21,9 +23,11 @@ from ..errors import PellucidError
 from ..nets.dropout import dropping
 from ..noise import LOSE, ORDER, words
 from ..objective import Lesson, Objective
+from ..world import ALONE, World, held, placed, whole
 from . import optimisers
 from .ahead import ahead
 from .guards import Bad, Guard, report
+from .parallel import Teacher, apart, shared
 from .plan import Plan
 
 SUSPECTS = 4  # samples named for a bad step whose losses are all finite: those of the largest
@@ -52,24 +56,36 @@ class Learner:
     """
 
     def __init__(
-        self, model: Denoiser, data: Dataset, plan: Plan | None = None, objective: Objective | None = None
+        self,
+        model: Denoiser,
+        data: Dataset,
+        plan: Plan | None = None,
+        objective: Objective | None = None,
+        world: World = ALONE,
     ) -> None:
         if model.shape != data.shape:
             raise PellucidError(f"the model takes shape {model.shape}, the data has {data.shape}; make them equal.")
         self.model, self.data = model, data
-        self.plan, self.objective = plan or Plan(), objective or Objective()
+        self.plan, self.objective, self.world = plan or Plan(), objective or Objective(), world
+        if self.plan.batch < world.size:
+            raise PellucidError(f"batch is {self.plan.batch}; expected a sample or more for each of {world.size}.")
+        if self.plan.compile:
+            compile_blocks(model.net)
+        self._bare = copy.deepcopy(model).cpu() if world.size > 1 and self.plan.parallel == "fsdp" else model
+        self.teacher = shared(Teacher(model, self.objective, self.plan.seed), self.plan.parallel, world)
         self.ema = EMA(model, self.plan.ema)
         rates = self.plan.lr, self.plan.betas, self.plan.weight_decay
         self.optimizer = optimisers.registry.resolve(self.plan.method).make(model, *rates)
         self.step, self.parts, self.guard = 0, self.plan.accumulate, Guard()
-        if self.plan.compile:
-            compile_blocks(model.net)
+        if world.size > 1:  # torch settles the order of its sums after the first gradient: a resumed run has that order
+            self.gradient(self.lesson(0))
+            self.optimizer.zero_grad(set_to_none=True)
 
     def advance(self, lesson: Callable[[int], Lesson] | None = None) -> tuple[float, float, str | None]:
         """One step: (mean loss, norm of the gradient, what is wrong with them). A bad one changes no weight."""
         losses = self.gradient((lesson or self.lesson)(self.step))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip, foreach=True)
-        loss, grad = losses.mean().item(), norm.item()
+        loss, grad = losses.mean().item(), whole(norm).item()
         if fault := self.guard.fault(loss, grad):
             self.guard = self.guard.skip(Bad(self.step, fault, self._suspected(losses)))
         else:
@@ -91,22 +107,28 @@ class Learner:
         return torch.arange(step * self.plan.batch, (step + 1) * self.plan.batch)
 
     def lesson(self, step: int) -> Lesson:
-        """What a step learns from: a function of the seed and the step alone, on the CPU."""
-        index = self.counters(step)
+        """What a step learns from: a function of the seed and the step alone, on the CPU; this process's rows of it."""
+        index, mine = self.counters(step), self.world.rows(self.plan.batch)
+        alone = isinstance(self.objective.coupling, Independent)  # or else a sample's noise hangs on the whole batch
+        index = index[mine] if alone else index
         x0, cond = self.data.batch(self.rows(index))
-        return self.objective.lesson(x0, cond, self.plan.seed, index)
+        lesson = self.objective.lesson(x0, cond, self.plan.seed, index)
+        return lesson if alone else lesson.split(self.world.size)[self.world.rank]
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows of the data that samples number `index` are."""
         return order(self.plan.seed, len(self.data.train.x), index)
 
     def gradient(self, lesson: Lesson) -> Tensor:
-        """[batch] losses; the gradient of their mean is left in the parameters. Memory runs short: in smaller parts."""
+        """[batch] losses; the gradient of their mean is left in the parameters. Memory runs short: in smaller parts.
+
+        Not in a world, where the others are in the midst of it.
+        """
         while True:
             try:
                 return self._gradient(lesson)
             except RuntimeError as error:
-                if not is_short_of_memory(error) or self.parts >= self.plan.batch:
+                if not is_short_of_memory(error) or self.parts >= self.plan.batch or self.world.size > 1:
                     raise
             self.parts = min(2 * self.parts, self.plan.batch)  # here, where the frames that hold memory are gone
             self.optimizer.zero_grad(set_to_none=True)
@@ -114,21 +136,24 @@ class Learner:
                 torch.cuda.empty_cache()
 
     def _gradient(self, lesson: Lesson) -> Tensor:
-        model, b = self.model.train(), len(lesson.x0)
-        losses: list[Tensor] = []
+        model, share = self.model.train(), self.world.size / self.plan.batch
+        found: list[Tensor] = []
+        split = lesson.split(min(self.parts, len(lesson.x0)))
         cast = torch.autocast(model.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
         seed = sha256(f"{self.plan.seed} {self.step}".encode()).digest()[:4]
         with seeded(int.from_bytes(seed), model.device):  # for networks that draw for themselves
-            for part in lesson.split(self.parts):
-                with dropping(model.net, partial(self._lost, part.number)):
+            for part in split:
+                own, last = dropping(model.net, partial(self._lost, part.number)), part is split[-1]
+                with own, apart(self.teacher, last):
                     with cast:
-                        loss = self.objective(model, part.to(model.device), self.plan.seed)
-                    if not losses:  # now, and not before: what it frees is wanted at once
+                        loss = self.teacher(part.to(model.device))
+                    if not found:  # now, and not before: what it frees is wanted at once
                         self.optimizer.zero_grad(set_to_none=True)
-                    (loss.sum() / b).backward()
-                losses.append(loss.detach())
-        self.objective.even(model.path, torch.cat(losses), self.plan.seed, lesson.number)
-        return torch.cat(losses)
+                    (loss.sum() * share).backward()  # of which the world takes the mean
+                found.append(loss.detach())
+        losses = self.world.joined(torch.cat(found), self.plan.batch)
+        self.objective.even(model.path, losses, self.plan.seed, self.counters(self.step))
+        return losses
 
     def _lost(self, index: Tensor, layer: int) -> Tensor:
         """[b] the keys by which samples number `index` drop activations in a layer."""
@@ -189,13 +214,20 @@ class Learner:
     def is_finite(self) -> bool:
         """Whether every number of the state is finite."""
         groups = self.tensors().values()
-        return all(bool(value.isfinite().all()) for group in groups for value in group.values())
+        return not self.world.any(not all(bool(held(value).isfinite().all()) for g in groups for value in g.values()))
+
+    def averaged(self) -> Denoiser:
+        """The model with its averaged weights, ready to sample: a copy, and whole on every process."""
+        model = copy.deepcopy(self._bare).to(self.model.device)
+        model.load_state_dict({name: whole(value) for name, value in self.ema.groups()["ema"].items()})
+        return model.eval().requires_grad_(False)
 
     def restore(self, found: Checkpoint) -> None:
         """Take the state of a checkpoint; that of another model or seed is refused."""
         try:
             self._is_mine(found.meta)
-            self.model.load_state_dict(found.tensors["model"])
+            own = self.model.state_dict()
+            self.model.load_state_dict({n: placed(v, own.get(n)) for n, v in found.tensors["model"].items()})
             self.step = int(found.meta["step"])
             self.parts = max(self.plan.accumulate, int(found.meta.get("parts", 1)))
             self.guard = Guard.read(found.meta["guard"]) if "guard" in found.meta else Guard()

@@ -30,6 +30,7 @@ class Plan:
     precision   of the network's arithmetic, "float32" or "bf16"; weights and their average are float32 in any case
     workers     threads that make the next batches meanwhile; None: 2 beside an accelerator, none beside a CPU
     compile     torch.compile the blocks that the network repeats
+    parallel    how several processes share the model (see parallel.py)
     """
 
     steps: int = 5000
@@ -47,6 +48,7 @@ class Plan:
     precision: Literal["float32", "bf16"] = "float32"
     workers: int | None = None
     compile: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate"):

@@ -23,14 +23,14 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 class Record:
-    """The file, and the losses since its last row of them."""
+    """The file, and the losses since its last row of them. Without a path nothing is written: another process does."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self.total, self.count = 0.0, 0
 
     def __bool__(self) -> bool:
-        return self.path.exists() and self.path.stat().st_size > 0
+        return bool(self.path and self.path.exists() and self.path.stat().st_size > 0)
 
     def hear(self, loss: float) -> None:
         """The loss of a sound step."""
@@ -44,6 +44,8 @@ class Record:
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row."""
+        if self.path is None:
+            return
         line = json.dumps({**plain(row), "time": time.time()}).encode() + b"\n"
         try:
             with open(self.path, "ab") as file:
@@ -54,7 +56,7 @@ class Record:
     def mark(self) -> dict[str, Any]:
         """How far it is, as plain data; all of it is on the disk by then."""
         size = 0
-        if self.path.exists():
+        if self.path and self.path.exists():
             files.flush(self.path)
             size = self.path.stat().st_size
         return {"bytes": size, "total": self.total, "count": self.count}
@@ -62,5 +64,5 @@ class Record:
     def resume(self, mark: dict[str, Any], cut: bool = False) -> None:
         """The losses as they were when a mark was made. cut: and no rows since."""
         self.total, self.count = float(mark.get("total", 0)), int(mark.get("count", 0))
-        if cut and self.path.exists() and self.path.stat().st_size > mark.get("bytes", math.inf):
+        if cut and self.path and self.path.exists() and self.path.stat().st_size > mark.get("bytes", math.inf):
             os.truncate(self.path, int(mark["bytes"]))

@@ -6,8 +6,8 @@ runs/NAME/  recipe.toml  metrics.jsonl  checkpoints/step_0001000/  samples/step_
 
 import copy
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..data import Dataset
 from ..denoiser import Denoiser
 from ..errors import PellucidError
 from ..objective import Objective
+from ..world import ALONE, World
 from .guards import ROLLBACKS, Bad, report
 from .learner import Learner, Progress
 from .plan import Plan
@@ -53,51 +54,70 @@ class Run:
 
         Told to stop by a signal, it saves and raises `Stopped` after the step.
         """
-        files.make(self.folder)
-        record = Record(self.folder / "metrics.jsonl")
-        with files.alone(self.folder), listening() as ear:
+        world = learner.world
+        record = Record(self.folder / "metrics.jsonl" if world.leads else None)
+        with self._ours(world), listening() as ear:
             self._begin(learner, record)
-            for name, text in self.beside.items():
-                with files.whole(self.folder / name) as file:
-                    file.write_text(text, "utf-8")
-            if not self._sample(learner).exists():
+            if not world.told(self._sample(learner).exists()):
                 self._picture(learner, ear)
             for progress in learner.fit():
                 self._log(progress, learner, record)
-                kept = self._keep(learner, record, told=ear.heard is not None)
+                kept = self._keep(learner, record)
                 self._picture(learner, ear)
                 self._measure(learner, ear)
                 yield progress
-                if ear.heard:
+                if told := next(filter(None, world.heard(ear.heard)), None):
                     if not kept:
                         self._keep(learner, record, told=True)
-                    break
-            if ear.heard:
-                raise Stopped(f"stopped by {ear.heard} and kept at step {learner.step} in {self.folder}")
+                    raise Stopped(f"stopped by {told} and kept at step {learner.step} in {self.folder}")
+
+    @contextmanager
+    def _ours(self, world: World) -> Iterator[None]:
+        """Inside, the folder is this world's alone."""
+        with ExitStack() as stack:
+            with world.agreed():
+                if world.leads:
+                    files.make(self.folder)
+                    stack.enter_context(files.alone(self.folder))
+            yield
 
     def _begin(self, learner: Learner, record: Record) -> None:
         """Take up the newest checkpoint, or make the first, which is what training goes back to at worst."""
-        mend(self.folder)
-        if folders(self.folder):
-            found = latest(self.folder)
-            learner.restore(found)
-            record.resume(found.meta.get("record", {}), cut=True)
-        elif record:
-            raise PellucidError(f"{self.folder} has a record but no checkpoint; put them back, or take another folder.")
-        else:
+        world = learner.world
+        with world.agreed():
+            if world.leads:
+                mend(self.folder)
+        with world.agreed():
+            held = bool(folders(self.folder))
+            if held:
+                found = latest(self.folder)
+                learner.restore(found)
+                record.resume(found.meta.get("record", {}), cut=True)
+            elif record:
+                missing = f"{self.folder} has a record but no checkpoint"
+                raise PellucidError(f"{missing}; put them back, or take another folder.")
+        if not held:
             self._save(learner, record)
+        with world.agreed():
+            for name, text in self.beside.items() if world.leads else ():
+                with files.whole(self.folder / name) as file:
+                    file.write_text(text, "utf-8")
 
     def _log(self, progress: Progress, learner: Learner, record: Record) -> None:
-        if progress.fault:
-            suspects = learner.suspects(learner.guard.bad[-1].samples)
-            rows, levels = zip(*suspects, strict=True) if suspects else ((), ())
-            record.write({"step": progress.step, "fault": progress.fault, "rows": rows, "levels": levels})
-        else:
+        if not progress.fault:
             record.hear(progress.loss)
-        if self._due(learner, self.log_every):
-            record.write({**progress._asdict(), "loss": record.mean()})
+        due = self._due(learner, self.log_every)
+        if not (due or progress.fault):
+            return
+        with learner.world.agreed():
+            if progress.fault:
+                suspects = learner.suspects(learner.guard.bad[-1].samples)
+                rows, levels = zip(*suspects, strict=True) if suspects else ((), ())
+                record.write({"step": progress.step, "fault": progress.fault, "rows": rows, "levels": levels})
+            if due:
+                record.write({**progress._asdict(), "loss": record.mean()})
 
-    def _keep(self, learner: Learner, record: Record, told: bool) -> bool:
+    def _keep(self, learner: Learner, record: Record, told: bool = False) -> bool:
         """Save or roll back, where that is due or we are told to; whether the state is now in a checkpoint."""
         last, sound = learner.step == learner.plan.steps, not learner.guard.streak
         wanted = told or (self._due(learner, self.save_every) and (sound or last))
@@ -114,14 +134,17 @@ class Run:
         fallen, step = learner.guard, learner.step
         if not fallen.lost:
             fallen = fallen.skip(Bad(step, "a weight is not finite", ()))
-        found = latest(self.folder, good=True)
-        learner.restore(found)
-        learner.guard = fallen.rolled_back(learner.guard)
-        record.resume(found.meta.get("record", {}))
-        record.write({"step": learner.step, "rolled_back_from": step, "lr": learner.rate, "skipped": fallen.skipped})
-        for folder in folders(self.folder):
-            if number(folder) > learner.step:  # kept on the way that led nowhere
-                files.remove(folder)
+        with learner.world.agreed():
+            found = latest(self.folder, good=True)
+            learner.restore(found)
+            learner.guard = fallen.rolled_back(learner.guard)
+            record.resume(found.meta.get("record", {}))
+        with learner.world.agreed():
+            went = {"rolled_back_from": step, "lr": learner.rate, "skipped": fallen.skipped}
+            record.write({"step": learner.step, **went})
+            for folder in folders(self.folder) if learner.world.leads else ():
+                if number(folder) > learner.step:  # kept on the way that led nowhere
+                    files.remove(folder)
         if learner.guard.rollbacks == ROLLBACKS:
             raise PellucidError(report(learner.guard, learner.suspects))
 
@@ -129,8 +152,10 @@ class Run:
         """Write a checkpoint, then prune."""
         good = learner.step % self.save_every == 0 and not learner.guard.streak
         meta = {**self.meta, **learner.meta(), "good": good, "record": record.mark()}
-        save(self.folder / "checkpoints" / f"step_{learner.step:07d}", learner.tensors(), meta)
-        prune(self.folder, self.keep)
+        save(self.folder / "checkpoints" / f"step_{learner.step:07d}", learner.tensors(), meta, learner.world)
+        with learner.world.agreed():
+            if learner.world.leads:
+                prune(self.folder, self.keep)
 
     def _picture(self, learner: Learner, ear: Ear) -> None:
         """Samples of the EMA weights from the run's fixed noise, where they are due; dropped if it is told to stop."""
@@ -143,12 +168,11 @@ class Run:
             self._look(learner, ear, self.measure, self.folder / "evaluations" / f"step_{learner.step:07d}.json")
 
     def _look(self, learner: Learner, ear: Ear, work: Callable[[Denoiser, Path], None], path: Path) -> None:
-        if ear.heard:
-            return
-        files.make(path.parent)
-        model = copy.deepcopy(learner.model).eval()  # what is dropped in the midst must not be the model in training
-        model.load_state_dict(learner.ema.groups()["ema"])
-        ear.drop(lambda: work(model, path))
+        model = learner.averaged()  # what is dropped in the midst must not be the model in training
+        with learner.world.agreed():
+            if learner.world.leads and not ear.heard:
+                files.make(path.parent)
+                ear.drop(lambda: work(model, path))
 
     def _sample(self, learner: Learner) -> Path:
         return self.folder / "samples" / f"step_{learner.step:07d}.png"
@@ -165,25 +189,39 @@ def train(
     *,
     run: Run | str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
+    world: World = ALONE,
 ) -> Denoiser:
     """Train `model` (in place) on `data`; returns a copy that holds the EMA weights, ready to sample.
 
     run: a folder to keep the training in, resumed if it holds a checkpoint; told to stop by SIGTERM, SIGINT, SIGUSR1 or
     SIGHUP, training is kept there and ends the process with exit code 75. progress: called after each step.
+    world: the processes that train together; each calls this with the same arguments.
     """
-    learner = Learner(model, data, plan, objective)
+    learner = Learner(model, data, plan, objective, world)
     keeper = Run(Path(run)) if isinstance(run, str | Path) else run
     with closing(keeper.fit(learner) if keeper else learner.fit()) as steps:
         for step in steps:
             if progress:
                 progress(step)
-    with learner.ema.applied(model):
-        return copy.deepcopy(model).eval().requires_grad_(False)
+    return learner.averaged()
 
 
-def sized(model: Denoiser, data: Dataset, plan: Plan, objective: Objective, minutes: float, trials: int = 8) -> Plan:
-    """`plan` with as many steps as fit in `minutes` here, by the pace of a few steps of a copy."""
-    copied = Learner(copy.deepcopy(model), data, plan, objective)
+def sized(
+    model: Denoiser,
+    data: Dataset,
+    plan: Plan,
+    objective: Objective,
+    minutes: float,
+    processes: int = 1,
+    trials: int = 8,
+) -> Plan:
+    """`plan` with as many steps as fit in `minutes` here, by the pace of a few steps of a copy.
+
+    processes: so many share a batch.
+    """
+    share = max(1, plan.batch // processes)
+    trial = replace(plan, batch=share, accumulate=min(plan.accumulate, share))
+    copied = Learner(copy.deepcopy(model), data, trial, objective)
     copied.advance()
     began = time.perf_counter()
     for _ in range(trials):
