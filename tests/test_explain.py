@@ -20,6 +20,7 @@ from pellucid.explain import (
     Subject,
     anatomy,
     curves,
+    diagnosis,
     explain,
     forward,
     levels,
@@ -33,8 +34,8 @@ from pellucid.explain import weights as pricing
 from pellucid.noise import normal
 from pellucid.objective import Objective
 from pellucid.oracle import Empirical, GaussianMixture
-from pellucid.sampling import Scheme, start, walk
-from pellucid.types import Bound
+from pellucid.sampling import Scheme, Step, start, walk
+from pellucid.types import Bound, Cond, Denoised, Wrapper
 
 OPTIONS = {"table": {"betas": (0.1, 0.3, 0.6)}, "shifted": {"base": "cosine"}}
 PATHS = [paths.registry.make({"name": name, **OPTIONS.get(name, {})}) for name in paths.registry.names()]
@@ -160,6 +161,65 @@ def test_the_linear_reference_is_exact_for_gaussian_data() -> None:
         assert abs(float(each.mean()) - best) < 5 * float(each.std()) / math.sqrt(4000)
 
 
+def test_what_a_wrong_denoiser_loses_is_the_divergence_of_its_law() -> None:
+    """D(P || Q) = int SNR (mse_Q - mse_P) dlam (Verdu 2010, eq. 23), here of two Gaussians."""
+    eye, n, path = torch.eye(2, dtype=torch.float64), 4000, paths.Cosine()
+    true, wrong = (GaussianMixture(torch.ones(1), torch.zeros(1, 2), v * eye) for v in (0.5, 1.0))
+    lams = torch.linspace(-6, 6, 49, dtype=torch.float64)
+    x0, noise = true.sample(n), [normal(6, torch.arange(n), k, (2,), dtype=torch.float64) for k in range(49)]
+    each = {
+        law: torch.stack(
+            [levels.losses(law.at(path), x0, z, {}, lam) for z, lam in zip(noise, lams.tolist(), strict=True)]
+        )
+        for law in (true, wrong)
+    }
+    divergence = (0.5 - 1 - math.log(0.5)) / 2 / math.log(2)  # bits, each dimension
+    for paired in (True, False):
+        found = diagnosis.lost(lams, each[wrong], each[true], paired).total
+        assert abs(found.value - divergence) < 4 * found.error
+    assert diagnosis.lost(lams, each[wrong], each[true], True).total.error < found.error
+
+
+def test_a_variance_that_is_right_has_z_squared_one() -> None:
+    law, path, n = GaussianMixture.random(3, 2), paths.Cosine(), 4000
+
+    class Spread(Wrapper):
+        wide = 0.0
+
+        def __call__(self, x: Tensor, t: Tensor, cond: Cond | None = None) -> Denoised:
+            d = self.model(x, t, cond)
+            return Denoised(d.x0, d.eps, torch.full_like(d.x0, self.wide))
+
+    model, (t, s) = Spread(law.at(path)), torch.tensor([[0.5], [0.4]], dtype=torch.float64).expand(2, n)
+    draw = lambda k: (law.sample(n, seed=k), normal(k, torch.arange(n), 0, (2,), dtype=torch.float64))  # noqa: E731
+    short = diagnosis.calibration(model, *draw(1), {}, t, s)
+    assert (
+        short is not None and float(short.mean()) > 1.05
+    )  # the forward process's own is too narrow for so long a step
+    model.wide = math.log(float(short.mean())) / (2 * float((path.sigma(t) / path.sigma(s))[0].log()))
+    right = diagnosis.calibration(model, *draw(2), {}, t, s)
+    assert right is not None and abs(float(right.mean()) - 1) < 4 * 2**0.5 * float(right.std()) / n**0.5
+    assert diagnosis.calibration(law.at(path), *draw(3), {}, t, s) is None
+
+
+def test_few_steps_are_judged_by_many() -> None:
+    found = {one.steps: one.error for one in diagnosis.taken(replace(subject(pictures(), step=7), steps=500))}
+    assert found[10].value > found[20].value > found[50].value > 0 == found[500].value
+    assert all(0 < e.error < e.value for steps, e in found.items() if steps < 500)
+
+
+def test_copies_among_the_samples_are_diagnosed() -> None:
+    rng = torch.Generator().manual_seed(0)
+    train, test = (Split(torch.randint(0, 256, (n, 1, 6, 6), generator=rng, dtype=torch.uint8)) for n in (60, 60))
+    by_heart = subject(Dataset("noise", train, test))  # before training its exact denoiser draws
+    samples, fresh = diagnosis.repeated(by_heart) or pytest.fail("nothing was said")
+    assert samples.low > 0.8 > 0.1 > fresh.high
+    new = replace(by_heart)
+    new.__dict__["walk"] = [Step(0.0, new.draw_batch(60, "test")[0], None)]
+    samples, fresh = diagnosis.repeated(new) or pytest.fail("nothing was said")
+    assert samples == fresh
+
+
 @pytest.mark.parametrize("name", objective.times.names())
 def test_the_density_over_lam_is_a_density(name: str) -> None:
     lam = torch.linspace(-14, 14, 4001, dtype=torch.float64)
@@ -234,7 +294,7 @@ def test_the_report_stands_alone(tmp_path: Path) -> None:
     assert len(images) == len(re.findall("<img", page)) >= 8 and all(source.startswith("data:") for source, _ in images)
     named = set(re.findall(r'<h2 id="(\w+)"', page))
     numbers = json.loads((tmp_path / "out/numbers.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert named <= set(numbers) and "<test>" not in page and "&lt;test&gt;" in page
+    assert named <= set(numbers) and "diagnosis" in named and "<test>" not in page and "&lt;test&gt;" in page
     assert {"animation.gif", "forward.png", "forward.svg", "samples.png", "report.html"} <= files
     for svg in (tmp_path / "out").glob("*.svg"):
         ElementTree.parse(svg)

@@ -1,5 +1,6 @@
 """`pellucid explain` and `pellucid verify`: a model's own account, and the theorems that it stands on."""
 
+from json import loads
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,13 @@ def explain(
     out = out or (Path(what) / "explain" if found else Path(f"{recipe.name}-explained"))
     with progress("explaining") as show:
         page = account.explain(subject, out, lambda done, total: show(done, total, ""))
-    answer(f"{page} tells all; its pictures and numbers.json lie beside it", {"report": str(page)}, json)
+    diagnosis = loads((page.parent / "numbers.json").read_text("utf-8")).get("diagnosis")
+    advice = f"\n{diagnosis['advice']}" if diagnosis else ""
+    answer(
+        f"{page} tells all; its pictures and numbers.json lie beside it{advice}",
+        {"report": str(page), "diagnosis": diagnosis},
+        json,
+    )
 
 
 def verify(

@@ -7,6 +7,7 @@ learnt the training set by heart. What that exact denoiser costs on held-out dat
 the best linear denoiser,  mean_i s_i / (1 + e^(2 lam) s_i)  with s_i the eigenvalues of the data's covariance (Wiener).
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -36,11 +37,17 @@ FIRST = 1000  # number of the noise draw of the first level
 
 
 class Line(NamedTuple):
-    """One denoiser on one split: its loss at each level."""
+    """One denoiser on one split: its loss at each level, of the same samples in the same noise for every denoiser."""
 
     who: str
     split: Literal["train", "test"]
-    loss: list[Estimate]
+    each: Tensor  # [levels, n]
+
+    @property
+    def loss(self) -> list[Estimate]:
+        """The mean over samples at each level."""
+        error = self.each.std(1) / self.each.shape[1] ** 0.5
+        return [Estimate(*pair) for pair in zip(self.each.mean(1).tolist(), error.tolist(), strict=True)]
 
 
 @torch.no_grad()
@@ -58,11 +65,17 @@ def losses(model: Model, x0: Batch, eps: Batch, cond: Cond, lam: float) -> Tenso
 def line(subject: Subject, who: str, model: Model, split: Literal["train", "test"], lams: Tensor) -> Line:
     """A denoiser's loss on a split at each level; all see the same samples in the same noise."""
     x0, cond = subject.draw_batch(SAMPLES, split)
-    found = []
-    for k, lam in enumerate(lams.tolist()):
-        each = losses(model, x0, subject.noise(len(x0), FIRST + k), cond, lam)
-        found.append(Estimate(float(each.mean()), float(each.std() / len(each) ** 0.5)))
-    return Line(who, split, found)
+    found = [losses(model, x0, subject.noise(len(x0), FIRST + k), cond, lam) for k, lam in enumerate(lams.tolist())]
+    return Line(who, split, torch.stack(found))
+
+
+@lru_cache(maxsize=4)
+def lines(subject: Subject) -> dict[tuple[str, str], Line]:
+    """The model, once it has learnt, and the exact denoiser, where it can be asked, on both splits."""
+    splits: list[Literal["train", "test"]] = ["train", "test"] if subject.data.test else ["train"]
+    who = {"model": subject.model if subject.step else None, "exact": subject.exact}
+    lams = subject.lams(LEVELS)
+    return {(name, split): line(subject, name, it, split, lams) for name, it in who.items() if it for split in splits}
 
 
 def linear(points: Tensor, lams: Tensor, label: Tensor | None = None) -> Tensor:
@@ -76,23 +89,18 @@ def linear(points: Tensor, lams: Tensor, label: Tensor | None = None) -> Tensor:
 
 def tell(subject: Subject) -> Chapter:
     """Loss per level of the model and of its references."""
-    lams, lines = subject.lams(LEVELS), []
-    splits: list[Literal["train", "test"]] = ["train", "test"] if subject.data.test else ["train"]
-    if subject.step:
-        lines += [line(subject, "model", subject.model, split, lams) for split in splits]
-    if subject.exact:
-        lines += [line(subject, "exact", subject.exact, split, lams) for split in splits]
+    lams, found = subject.lams(LEVELS), list(lines(subject).values())
     wiener = None
     if subject.dims <= WIDEST and len(subject.data.train.x) > 1:  # one sample has no covariance
         x, cond = subject.draw_batch(5000)
         wiener = linear(x.flatten(1), lams, cond.get("label"))
-    shown = [_picture(subject, lams, lines, wiener)] if lines or wiener is not None else []
+    shown = [_picture(subject, lams, found, wiener)] if found or wiener is not None else []
     numbers = {
         "lam": lams.tolist(),
-        "lines": [{"who": a.who, "split": a.split, "loss": [e._asdict() for e in a.loss]} for a in lines],
+        "lines": [{"who": a.who, "split": a.split, "loss": [e._asdict() for e in a.loss]} for a in found],
         "linear": wiener.tolist() if wiener is not None else None,
     }
-    return Chapter("levels", "What is lost at each noise level", (_words(subject, lines, lams), *shown), numbers)
+    return Chapter("levels", "What is lost at each noise level", (_words(subject, found, lams), *shown), numbers)
 
 
 def share(subject: Subject, lams: Tensor, loss: list[Estimate]) -> Tensor:
@@ -101,10 +109,10 @@ def share(subject: Subject, lams: Tensor, loss: list[Estimate]) -> Tensor:
     return w.x0 * w.density * torch.tensor([e.value for e in loss])
 
 
-def _picture(subject: Subject, lams: Tensor, lines: list[Line], wiener: Tensor | None) -> Picture:
+def _picture(subject: Subject, lams: Tensor, found: list[Line], wiener: Tensor | None) -> Picture:
     def paint(figure: "Figure") -> None:
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-        for who, split, loss in lines:
+        for who, split, loss in ((a.who, a.split, a.loss) for a in found):
             colour = COLOURS[who, split]
             value, error = (torch.tensor(column) for column in zip(*loss, strict=True))
             dash, low, high = "-" if who == "model" else "--", (value - 2 * error).clamp(min=1e-12), value + 2 * error
@@ -114,7 +122,7 @@ def _picture(subject: Subject, lams: Tensor, lines: list[Line], wiener: Tensor |
                 right.plot(lams, share(subject, lams, loss), color=colour, ls=dash)
         if wiener is not None:
             left.semilogy(lams, wiener, color=FAINT, lw=1, label="best linear denoiser")
-        top = max(e.value for a in lines for e in a.loss) if lines else 1.0
+        top = max(e.value for a in found for e in a.loss) if found else 1.0
         left.set_ylim(1e-4 * top if wiener is None else 0.1 * float(wiener[-1]), 2 * top)
         left.set(title="mean square error of $\\hat x_0$, per dimension", xlabel=r"noise  ←  $\lambda$  →  data")
         left.legend(frameon=False, fontsize=8.5, loc="best", handlelength=1.6)
@@ -126,8 +134,8 @@ def _picture(subject: Subject, lams: Tensor, lines: list[Line], wiener: Tensor |
     return draw("levels", (WIDTH, 3.1), paint, alt, "Bands: two standard errors over samples.")
 
 
-def _words(subject: Subject, lines: list[Line], lams: Tensor) -> str:
-    by = {(a.who, a.split): a.loss for a in lines}
+def _words(subject: Subject, found: list[Line], lams: Tensor) -> str:
+    by = {(a.who, a.split): a.loss for a in found}
     middle = int(lams.abs().argmin())
     words = (
         "<p>The error of "

@@ -8,7 +8,7 @@ import torch
 
 from .. import __version__
 from ..files import whole_folder
-from . import anatomy, curves, forward, ledger, levels, report, spectrum, steps, style, trajectory, weights
+from . import anatomy, curves, diagnosis, forward, ledger, levels, report, spectrum, steps, style, trajectory, weights
 from .chapter import Chapter, Picture
 from .subject import Subject
 
@@ -20,6 +20,7 @@ STORY: tuple[Tell, ...] = (
     curves.tell,
     weights.tell,
     levels.tell,
+    diagnosis.tell,
     steps.tell,
     ledger.tell,
     spectrum.tell,
