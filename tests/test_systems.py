@@ -1,12 +1,16 @@
 """Systems against what is known of them: exact reverse chains, games played again, samples without neighbours."""
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from pellucid import cli
+from pellucid.config import Recipe
 from pellucid.data import load
 from pellucid.oracle import GaussianMixture
 from pellucid.paths import Cosine, Flow
@@ -118,3 +122,26 @@ def test_pairs_are_kept_as_data_that_bring_their_noise(tmp_path: Path) -> None:
     x, cond = data.batch(torch.arange(30))
     rows = (made["x"][:, None] == x).all(2).double().argmax(0)
     assert torch.equal(made["noise"][rows], cond["noise"]) and torch.equal(made["label"][rows], cond["label"])
+
+
+@pytest.mark.slow
+def test_reflow_straightens_and_a_step_is_distilled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command, from a flow that was trained for a few seconds; killed runs go on from the pairs they have."""
+
+    def run(*words: str) -> Any:
+        with pytest.raises(SystemExit) as exit:
+            cli.main([*words, "--json", "--runs", str(tmp_path)])
+        assert not exit.value.code, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
+
+    small = ["net.width=64", "train.batch=256", "--steps", "400"]
+    run("train", "mixture", "--system", "flow", "--name", "flow", *small)
+    found = run("reflow", str(tmp_path / "flow"), "--pairs", "2000", "--steps", "200")
+    assert found["bend"][1]["value"] < 0.5 * found["bend"][0]["value"]
+    assert found["one step misses"][1]["value"] < 0.5 * found["one step misses"][0]["value"]
+    pairs = (tmp_path / "flow-reflow" / "pairs.npz").read_bytes()
+    assert run("reflow", str(tmp_path / "flow"), "--steps", "201")
+    assert (tmp_path / "flow-reflow" / "pairs.npz").read_bytes() == pairs
+    step = run("reflow", str(tmp_path / "flow-reflow"), "--kind", "step", "--pairs", "2000", "--steps", "200")
+    assert step["one step misses"][1]["value"] < step["one step misses"][0]["value"]
+    assert Recipe.load(tmp_path / "flow-reflow-step").sample.steps == 1

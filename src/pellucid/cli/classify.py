@@ -29,6 +29,7 @@ def classify(
 
     from .. import checkpoint
     from ..config import Recipe, named
+    from ..files import whole
     from ..systems import classifier
     from ..training import Run
 
@@ -43,6 +44,8 @@ def classify(
     learner = classifier.learner(model.config(), data, plan, recipe.train.minutes)
     learner.model.to(device(on))
     recipe = recipe.for_steps(learner.plan.steps)
+    with whole(folder / "recipe.toml") as file:
+        file.write_text(recipe.toml(), "utf-8")
     with progress("training") as show:
         for report in Run(folder, {"recipe": recipe.model_dump()}, recipe.train.save_every).fit(learner):
             show(report.step, report.steps, words(report))

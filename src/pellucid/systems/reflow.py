@@ -10,21 +10,26 @@ Pairs are arrays like any others: x, its label and its noise in an .npz, from wh
 
 from collections.abc import Callable
 from pathlib import Path as File
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..denoiser import Repath
+from ..data import Dataset
+from ..denoiser import Denoiser, Repath
 from ..files import whole
 from ..metrics import Estimate
 from ..noise import START, normal
+from ..objective import Objective, Uniform
 from ..paths import Flow
 from ..predictions import Velocity
 from ..sampling import Guidance, sample, trajectory
 from ..types import Model, Times
 
 Progress = Callable[[int, int], None]
+ROW = {"path": {"name": "flow"}, "prediction": {"name": "velocity"}}
+"""What every reflow is, whatever it learns from."""
 
 
 def pairs(
@@ -51,6 +56,30 @@ def save(path: File, made: dict[str, Tensor]) -> File:
     with whole(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **{name: value.numpy() for name, value in made.items()})  # type: ignore[arg-type]
     return path
+
+
+def student(config: dict[str, Any], teacher: Denoiser | None = None, seed: int = 0) -> Denoiser:
+    """A flow with the network of a model's `config`; it begins as the teacher where that is such a flow itself."""
+    model = Denoiser.from_config(config | ROW, seed)
+    if teacher is not None and teacher.config() == model.config():
+        model.load_state_dict(teacher.state_dict())
+    return model
+
+
+def at_once(drop: float = 0.0) -> Objective:
+    """Distillation: only the velocity at t = 1 is learnt, and that is the whole way."""
+    return Objective(Uniform(), drop=drop, span=(1 - 1e-5, 1.0))
+
+
+@torch.no_grad()
+def missed(model: Model, data: Dataset, n: int = 256) -> Estimate:
+    """How far one step from a pair's noise lands from its x: the mean of |x - x0'|^2 / E |x0'|^2, held-out pairs."""
+    part = data.train if data.test is None else data.test
+    x, cond = data.batch(torch.arange(min(n, len(part.x))), "train" if data.test is None else "test")
+    eps = cond.pop("noise").to(model.device)
+    d = Repath(model, "flow")(eps, torch.ones(len(eps), dtype=torch.float64), cond)
+    gap = (d.x0.cpu() - x).double().flatten(1).square().sum(1) / x.double().flatten(1).square().sum(1).mean()
+    return Estimate(float(gap.mean()), float(gap.std() / len(gap) ** 0.5))
 
 
 @torch.no_grad()

@@ -1,0 +1,88 @@
+"""`pellucid reflow`: a run learns once more, from the pairs of noise and data that it makes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .console import answer, device, progress
+from .train import place, words
+
+if TYPE_CHECKING:
+    from ..config import Recipe
+
+
+def reflow(
+    run: Annotated[str, typer.Argument(help="A run: a flow, or any other model, whose flow is then taken.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the new run, as optim.lr=1e-3.")
+    ] = None,
+    kind: Annotated[
+        Literal["flow", "step"], typer.Option(help="flow: straighter ways | step: one step from noise to their ends.")
+    ] = "flow",
+    pairs: Annotated[int, typer.Option(min=20, help="How many the run makes.")] = 4096,
+    name: Annotated[str | None, typer.Option(help="The new run's name; by default RUN-reflow, or RUN-step.")] = None,
+    runs: Annotated[Path, typer.Option("--runs", "--output-dir", help="Where runs are kept.")] = Path("runs"),
+    resume: Annotated[
+        bool | None, typer.Option("--resume/--fresh", help="Go on with the run of that name | begin another beside it.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="train.steps")] = None,
+    minutes: Annotated[float | None, typer.Option(help="train.minutes")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pairs.")] = 1,
+    on: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """Straighten a flow by learning again from its own pairs, or distil it into one step, and say how well."""
+    import torch
+
+    from .. import checkpoint
+    from ..config import named
+    from ..data import load
+    from ..files import whole
+    from ..systems import reflow as system
+    from ..training import Learner, Run
+    from ..training.run import sized
+
+    found = checkpoint.latest(Path(run))
+    end = {"flow": "reflow", "step": "step"}[kind]
+    folder = runs / (f"{Path(run).resolve().name}-{end}" if name is None else named(name))
+    short = {"train.steps": steps, "train.minutes": minutes}
+    asked = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    folder, recipe = place(again(run, folder, kind, asked), folder, resume)
+    torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
+    teacher, kept = checkpoint.build(found).to(device(on)), Path(recipe.data.source)
+    if not kept.exists():
+        label = torch.arange(pairs) % len(found.meta["classes"]) if found.meta.get("classes") else None
+        with progress("pairs") as show:
+            made = system.pairs(teacher, pairs, label, seed=seed, progress=lambda done, n: show(done, n, ""))
+        system.save(kept, made)
+    data = load(kept)
+    model = system.student(found.meta["config"], teacher, recipe.train.seed).to(device(on))
+    aim = system.at_once(recipe.objective.drop) if kind == "step" else recipe.aim()
+    plan = recipe.for_steps(recipe.train.steps or 1).plan(model, data)
+    plan = sized(model, data, plan, aim, recipe.train.minutes) if recipe.train.minutes else plan
+    recipe = recipe.for_steps(plan.steps)
+    with whole(folder / "recipe.toml") as file:
+        file.write_text(recipe.toml(), "utf-8")
+    keeper = Run(folder, {"recipe": recipe.model_dump()}, recipe.train.save_every)
+    with progress("training") as show:
+        for report in keeper.fit(Learner(model, data, plan, aim)):
+            show(report.step, report.steps, words(report))
+    new = checkpoint.build(checkpoint.latest(folder))
+    label = torch.arange(256) % len(data.classes) if data.classes else None
+    measures: dict[str, Any] = {"one step misses": [system.missed(each, data) for each in (teacher, new)]}
+    if kind == "flow":
+        measures["bend"] = [system.straightness(each, label=label) for each in (teacher, new)]
+    said = "; ".join(f"{what} {before}, then {after}" for what, (before, after) in measures.items())
+    plain = {what: [each._asdict() for each in both] for what, both in measures.items()}
+    answer(f"{folder}: {said}. Draw from it: pellucid sample {folder}", {"run": str(folder), **plain}, json)
+
+
+def again(run: str, folder: Path, kind: str, asked: list[str]) -> "Recipe":
+    """The recipe of the new run: that of the old one, on straight lines, from the pairs that lie beside it."""
+    from ..config import Recipe
+
+    row = ["path=flow", "prediction=velocity", "objective.times=uniform", "objective.weight=unit"]
+    row += [f"data.source={folder / 'pairs.npz'}", "objective.coupling=independent", "sample.guidance=1.0"]
+    row += ["sample.sampler=euler", f"sample.steps={1 if kind == 'step' else 8}", "sample.grid=uniform"]
+    return Recipe.load(run, [*row, *asked])
