@@ -67,6 +67,7 @@ class Aim(Section):
     drop: Share = 0.1
     bound: Annotated[float, Field(ge=0)] = 0.0  # how much of the variational bound, where the variance is learned
     coupling: Part = "independent"  # of noise and data
+    span: tuple[Share, Share] = (1e-5, 1 - 1e-5)  # quantiles of the times, between which they are drawn
 
 
 class Optim(Section):
@@ -225,6 +226,7 @@ class Recipe(Section):
             times,
             weight,
             self.objective.drop,
+            self.objective.span,
             bound=self.objective.bound,
             coupling=coupling,
             augment=tuple(augment.registry.make(part) for part in self.data.augment),
