@@ -11,7 +11,7 @@ from torch import nn
 from pellucid import PellucidError, conditioning, grids, nets, objective, paths, predictions, samplers
 from pellucid.data import augment, toys
 from pellucid.registry import Registry
-from pellucid.training import optimisers
+from pellucid.training import optimisers, trackers
 
 FAMILIES = {
     "path": paths.registry,
@@ -25,6 +25,7 @@ FAMILIES = {
     "conditioner": conditioning.registry,
     "augmentation": augment.registry,
     "optimiser": optimisers.registry,
+    "tracker": trackers.registry,
 }
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("path", "table"): {"betas": [0.1, 0.2]},

@@ -72,6 +72,11 @@ class Label(nn.Module):
                 raise PellucidError(f"label is {int(wrong[0])}; expected a class from 0 to {self.classes - 1}.")
 
 
+def is_labelled(conditioner: nn.Module) -> bool:
+    """Whether a conditioner hears labels."""
+    return isinstance(conditioner.base if isinstance(conditioner, Augmented) else conditioner, Label)
+
+
 @registry.register("augmented")
 class Augmented(nn.Module):
     """What `base` hears, and `features` numbers that say how a picture was augmented: 0 for one that was not.

@@ -28,10 +28,11 @@ from .settings import Calls, Count, Natural, Part, Section, Share, is_section
 from .training import Plan
 from .training.optimisers import registry as optimisers
 from .training.run import sized
+from .training.trackers import registry as trackers
 
 MAY_CHANGE = (
     *("name", "train.steps", "train.minutes", "train.save", "train.sample", "sample.", "eval."),
-    *("train.threads", "train.accumulate", "train.workers", "train.compile", "train.parallel"),
+    *("train.threads", "train.accumulate", "train.workers", "train.compile", "train.parallel", "train.track"),
 )
 """What may differ when a run goes on: how long it takes and what it shows, not what it learns."""
 
@@ -98,6 +99,7 @@ class Train(Section):
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None  # threads that make batches; 2 beside an accelerator
     compile: bool = False  # torch.compile the blocks that the network repeats
     parallel: Literal["ddp", "fsdp"] = "ddp"  # the model on several devices: whole on each, or in shares
+    track: Annotated[tuple[Part, ...], BeforeValidator(several)] = ()  # who is told: tensorboard, wandb, trackio
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -158,6 +160,7 @@ class Recipe(Section):
             (grids.registry, self.sample.grid),
         ]
         parts += [(augment.registry, part) for part in self.data.augment]
+        parts += [(trackers, part) for part in self.train.track]
         for registry, part in parts:
             registry.make(part)
         rule = {"name": self.sample.rule} if isinstance(self.sample.rule, str) else self.sample.rule

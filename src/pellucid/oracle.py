@@ -20,6 +20,9 @@ from .noise import START, normal, uniform
 from .paths import Path
 from .types import Batch, Cond, Denoised, Times
 
+EXACT = 20_000_000
+"""Numbers in a data set up to which its exact denoiser is asked."""
+
 
 @dataclass(frozen=True, eq=False)
 class GaussianMixture:

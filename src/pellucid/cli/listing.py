@@ -33,7 +33,7 @@ def list_(
 def _registries() -> "dict[str, Registry[Any]]":
     from .. import coupling, grids, guidance, metrics, nets, objective, paths, predictions, samplers
     from ..data import augment, toys
-    from ..training import optimisers
+    from ..training import optimisers, trackers
 
     return {
         "paths": paths.registry,
@@ -49,6 +49,7 @@ def _registries() -> "dict[str, Registry[Any]]":
         "couplings": coupling.registry,
         "augmentations": augment.registry,
         "optimisers": optimisers.registry,
+        "trackers": trackers.registry,
     }
 
 

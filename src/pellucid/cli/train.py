@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..denoiser import Denoiser
     from ..training import Progress
+    from ..training.watch import Watch
     from ..world import World
 
 
@@ -47,6 +48,9 @@ def train(
     save_every: Annotated[
         int | None, typer.Option("--save-every", "--checkpointing-steps", help="train.save_every")
     ] = None,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", "--report-to", help="Tell tensorboard, wandb or trackio.")
+    ] = None,
     on: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = None,
     gpus: Annotated[
         int | None,
@@ -65,6 +69,7 @@ def train(
     options |= {"train.seed": seed, "train.accumulate": accumulate, "train.precision": precision}
     options |= {"train.workers": workers, "train.save_every": save_every}
     short = [f"{key}={value}" for key, value in options.items() if value is not None]
+    short += [f"train.track={track}"] if track else []
     recipe = Recipe.load(source, [*(settings or []), *short], system)
     here = (
         Path(source)
@@ -133,10 +138,11 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | N
     plan = recipe.plan(model, data, world.size)
     plan = replace(plan, steps=world.told(plan.steps))  # by the pace of the first, where they are to fit in minutes
     recipe = recipe.for_steps(plan.steps)
+    watch = watched(recipe, model, data, folder, world)  # of the model while it is whole
     learner = Learner(model, data, plan, recipe.aim(), world)
     meta = {"recipe": recipe.model_dump()}
     run = Run(folder, meta, recipe.train.save_every, recipe.train.sample_every, draw=sketch(recipe, data, folder))
-    run = replace(run, beside={"recipe.toml": recipe.toml()})
+    run = replace(run, beside={"recipe.toml": recipe.toml()}, watch=watch)
     if recipe.eval.every:
         run = replace(run, measure=gauge(recipe, data, folder), measure_every=recipe.eval.every)
     last: dict[str, Any] = {"steps": plan.steps}
@@ -145,10 +151,27 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | N
             for report in run.fit(learner):
                 last = plain(report._asdict())
                 show(report.step, report.steps, words(report))
+                for journal in run.watch.journals:
+                    if (sheet := folder / "samples" / f"step_{report.step:07d}.png").exists():
+                        journal.picture(sheet, report.step)
     except Stopped as stopped:
         tell(f"{stopped.sentence}; go on with: pellucid train {quote(str(folder))}")
         raise
+    finally:
+        for journal in run.watch.journals:
+            journal.close()
     return last
+
+
+def watched(recipe: "Recipe", model: "Denoiser", data: "Dataset", folder: Path, world: "World") -> "Watch":
+    """Who is told of the run, and what of: its pace, and where samples are due, what the loss is worth."""
+    from ..training.trackers import registry
+    from ..training.watch import Watch, look, work
+
+    aim, settings = recipe.aim(), recipe.model_dump(mode="json", exclude_none=True)
+    journals = [registry.make(part).open(folder, settings) for part in recipe.train.track if world.leads]
+    done = work(model, data, aim, recipe.train.precision)
+    return Watch(journals, done, look(data, aim, recipe.train.seed), recipe.train.sample_every)
 
 
 def words(report: "Progress") -> str:

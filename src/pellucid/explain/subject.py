@@ -7,20 +7,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..conditioning import Augmented, Label
+from ..conditioning import is_labelled
 from ..data import Dataset
 from ..denoiser import Denoiser
 from ..grids import Grid
 from ..noise import TRAIN, Kind, normal
 from ..objective import Objective
-from ..oracle import Empirical, Oracle
+from ..oracle import EXACT, Empirical, Oracle
 from ..paths import Path
 from ..registry import Registry
 from ..samplers import Sampler
 from ..sampling import Scheme, Step, trajectory
 from ..types import Batch, Model
 
-EXACT = 20_000_000  # numbers in a training set up to which its exact denoiser is asked
 CLOUD = 2000  # points that show a law in the plane
 
 
@@ -68,9 +67,7 @@ class Subject:
     @property
     def conditional(self) -> bool:
         """Whether the model hears labels."""
-        conditioner = self.model.conditioner
-        heard = conditioner.base if isinstance(conditioner, Augmented) else conditioner
-        return isinstance(heard, Label) and self.data.train.label is not None
+        return is_labelled(self.model.conditioner) and self.data.train.label is not None
 
     @property
     def columns(self) -> int:

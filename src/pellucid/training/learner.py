@@ -29,6 +29,7 @@ from .ahead import ahead
 from .guards import Bad, Guard, report
 from .parallel import Teacher, apart, shared
 from .plan import Plan
+from .watch import by_level
 
 SUSPECTS = 4  # samples named for a bad step whose losses are all finite: those of the largest
 
@@ -77,6 +78,7 @@ class Learner:
         rates = self.plan.lr, self.plan.betas, self.plan.weight_decay
         self.optimizer = optimisers.registry.resolve(self.plan.method).make(model, *rates)
         self.step, self.parts, self.guard = 0, self.plan.accumulate, Guard()
+        self.losses = torch.zeros(self.plan.batch)  # of the last step
         if world.size > 1:  # torch settles the order of its sums after the first gradient: a resumed run has that order
             self.gradient(self.lesson(0))
             self.optimizer.zero_grad(set_to_none=True)
@@ -85,7 +87,7 @@ class Learner:
         """One step: (mean loss, norm of the gradient, what is wrong with them). A bad one changes no weight."""
         losses = self.gradient((lesson or self.lesson)(self.step))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip, foreach=True)
-        loss, grad = losses.mean().item(), whole(norm).item()
+        self.losses, loss, grad = losses, losses.mean().item(), whole(norm).item()
         if fault := self.guard.fault(loss, grad):
             self.guard = self.guard.skip(Bad(self.step, fault, self._suspected(losses)))
         else:
@@ -176,6 +178,11 @@ class Learner:
                 yield Progress(self.step, steps, self.step * batch, loss, grad, lr, self.guard.skipped, fault, *timing)
                 if self.guard.lost:
                     raise PellucidError(report(self.guard, self.suspects))
+
+    def by_level(self) -> tuple[list[float], list[int]]:
+        """The last step's losses by level: their sums, and how many they are."""
+        sums, counts = by_level(self.objective, self.plan.seed, self.counters(self.step - 1), self.losses)
+        return sums.tolist(), counts.tolist()
 
     def suspects(self, samples: Sequence[int]) -> list[tuple[int, float]]:
         """(row of the data, noise level sigma/alpha) of samples by their numbers."""

@@ -1,6 +1,7 @@
 """The record of a run: metrics.jsonl, one JSON object a line.
 
-    {"step": 50, "loss": ..., "grad": ..., "lr": ...}            every so often; the loss is the mean since the last
+    {"step": 50, "loss": ..., "grad": ..., "lr": ...}            every so often; losses are means since the last
+    {"step": 1000, "held_out": ..., "excess": ...}               what the loss is worth (see watch.py)
     {"step": 51, "fault": "the loss is nan", "samples": [...]}   a bad step, with the samples that are suspected
 
 A line is written by one call, and a checkpoint says how long the file was: what a killed run wrote after it is cut off
@@ -11,10 +12,12 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import files
+from .watch import LEVELS
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -25,22 +28,29 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 class Record:
     """The file, and the losses since its last row of them. Without a path nothing is written: another process does."""
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.total, self.count = 0.0, 0
+    def __init__(self, path: Path | None, tell: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.path, self.tell = path, tell
+        self._forget()
 
     def __bool__(self) -> bool:
         return bool(self.path and self.path.exists() and self.path.stat().st_size > 0)
 
-    def hear(self, loss: float) -> None:
-        """The loss of a sound step."""
-        self.total, self.count = self.total + loss, self.count + 1
-
-    def mean(self) -> float | None:
-        """Of the losses since it was last asked."""
-        mean = self.total / self.count if self.count else None
+    def _forget(self) -> None:
         self.total, self.count = 0.0, 0
-        return mean
+        self.sums, self.counts = [0.0] * LEVELS, [0] * LEVELS
+
+    def hear(self, loss: float, sums: Sequence[float], counts: Sequence[int]) -> None:
+        """The loss of a sound step, and the sums and numbers of its samples' losses by level."""
+        self.total, self.count = self.total + loss, self.count + 1
+        self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
+        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
+
+    def means(self, lams: Sequence[float]) -> dict[str, Any]:
+        """Of the losses since it was last asked: of all, and by level, each at its lam."""
+        each = [a / n if n else None for a, n in zip(self.sums, self.counts, strict=True)]
+        loss = self.total / self.count if self.count else None
+        self._forget()
+        return {"loss": loss, "by_level": [list(pair) for pair in zip(lams, each, strict=True)]}
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row."""
@@ -52,6 +62,8 @@ class Record:
                 file.write(line)
         except OSError as error:  # of a write, which does not know its file
             raise OSError(error.errno, error.strerror, str(self.path)) from None
+        if self.tell:
+            self.tell(plain(row))
 
     def mark(self) -> dict[str, Any]:
         """How far it is, as plain data; all of it is on the disk by then."""
@@ -59,10 +71,12 @@ class Record:
         if self.path and self.path.exists():
             files.flush(self.path)
             size = self.path.stat().st_size
-        return {"bytes": size, "total": self.total, "count": self.count}
+        return {"bytes": size, "total": self.total, "count": self.count, "sums": self.sums, "counts": self.counts}
 
     def resume(self, mark: dict[str, Any], cut: bool = False) -> None:
         """The losses as they were when a mark was made. cut: and no rows since."""
+        self._forget()
         self.total, self.count = float(mark.get("total", 0)), int(mark.get("count", 0))
+        self.sums, self.counts = list(mark.get("sums", self.sums)), list(mark.get("counts", self.counts))
         if cut and self.path and self.path.exists() and self.path.stat().st_size > mark.get("bytes", math.inf):
             os.truncate(self.path, int(mark["bytes"]))

@@ -24,6 +24,7 @@ from .learner import Learner, Progress
 from .plan import Plan
 from .record import Record
 from .signals import Ear, Stopped, listening
+from .watch import Watch, lams
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Run:
     measure: Callable[[Denoiser, Path], None] | None = None
     measure_every: int = 1000
     beside: Mapping[str, str] = field(default_factory=dict)
+    watch: Watch = Watch()
 
     def __post_init__(self) -> None:
         if self.keep < 2:
@@ -55,13 +57,14 @@ class Run:
         Told to stop by a signal, it saves and raises `Stopped` after the step.
         """
         world = learner.world
-        record = Record(self.folder / "metrics.jsonl" if world.leads else None)
+        record = Record(self.folder / "metrics.jsonl" if world.leads else None, self.watch.tell)
         with self._ours(world), listening() as ear:
             self._begin(learner, record)
             if not world.told(self._sample(learner).exists()):
                 self._picture(learner, ear)
             for progress in learner.fit():
                 self._log(progress, learner, record)
+                self._watch(learner, record)
                 kept = self._keep(learner, record)
                 self._picture(learner, ear)
                 self._measure(learner, ear)
@@ -105,7 +108,7 @@ class Run:
 
     def _log(self, progress: Progress, learner: Learner, record: Record) -> None:
         if not progress.fault:
-            record.hear(progress.loss)
+            record.hear(progress.loss, *learner.by_level())
         due = self._due(learner, self.log_every)
         if not (due or progress.fault):
             return
@@ -115,7 +118,16 @@ class Run:
                 rows, levels = zip(*suspects, strict=True) if suspects else ((), ())
                 record.write({"step": progress.step, "fault": progress.fault, "rows": rows, "levels": levels})
             if due:
-                record.write({**progress._asdict(), "loss": record.mean()})
+                means = record.means(lams(learner.objective, learner.model.path))
+                record.write({**progress._asdict(), **means, **self.watch.pace(progress.rate)})
+
+    def _watch(self, learner: Learner, record: Record) -> None:
+        """What the averaged model's loss is worth, where that is due."""
+        if self.watch.look and self._due(learner, self.watch.every):
+            model = learner.averaged()
+            with learner.world.agreed():
+                if learner.world.leads:
+                    record.write({"step": learner.step, **self.watch.look(model)})
 
     def _keep(self, learner: Learner, record: Record, told: bool = False) -> bool:
         """Save or roll back, where that is due or we are told to; whether the state is now in a checkpoint."""

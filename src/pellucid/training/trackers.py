@@ -1,0 +1,134 @@
+"""Trackers: the record of a run, told to the programs in which people watch theirs. Each is imported when asked for.
+
+A row of the record is its numbers by name; what is there by level becomes  by_level/+1.5  and so on, by lam.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import PellucidError
+from ..registry import Registry
+
+registry: "Registry[Tracker]" = Registry("tracker")
+
+
+class Journal(ABC):
+    """A run as a tracker keeps it."""
+
+    @abstractmethod
+    def row(self, row: Mapping[str, Any]) -> None:
+        """A row of the record."""
+
+    @abstractmethod
+    def picture(self, path: Path, step: int) -> None:
+        """A sheet of samples, in a file."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """No more will come."""
+
+
+class Tracker(ABC):
+    """A program that keeps journals. To add one, write a frozen dataclass and register it."""
+
+    @abstractmethod
+    def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
+        """The journal of the run in `folder`, trained by these settings; it goes on if there is one."""
+
+
+def needed(name: str) -> Any:
+    """A module, or the sentence that says what to install."""
+    try:
+        return import_module(name)
+    except ImportError:
+        program = name.split(".")[-1]
+        raise PellucidError(f"{program} is not installed; run pip install 'pellucid[tracking]'.") from None
+
+
+def numbers(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What is a number in a row, by name."""
+    for name, value in row.items():
+        if isinstance(value, list) and name == "by_level":
+            yield from ((f"by_level/{lam:+.2f}", loss) for lam, loss in value if loss is not None)
+        elif isinstance(value, int | float) and name not in ("step", "time"):
+            yield name, float(value)
+
+
+@registry.register("tensorboard")
+@dataclass(frozen=True)
+class TensorBoard(Tracker):
+    """Files in the run's folder, under tensorboard/."""
+
+    def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
+        needed("tensorboard")
+        return Board(needed("torch.utils.tensorboard").SummaryWriter(str(folder / "tensorboard")))
+
+
+@dataclass(frozen=True)
+class Board(Journal):
+    """TensorBoard's writer."""
+
+    writer: Any
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        for name, value in numbers(row):
+            self.writer.add_scalar(name, value, row["step"])
+
+    def picture(self, path: Path, step: int) -> None:
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as image:
+            self.writer.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+@registry.register("wandb", "weights-and-biases")
+@dataclass(frozen=True)
+class Wandb(Tracker):
+    """Weights & Biases: a run of this project, gone on with by its name."""
+
+    project: str = "pellucid"
+
+    def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
+        module = needed("wandb")
+        own = {"project": self.project, "name": folder.name, "id": folder.name, "resume": "allow"}
+        run = module.init(**own, config=dict(settings), dir=str(folder))
+        run.define_metric("*", step_metric="step")
+        return Online(module, run)
+
+
+@registry.register("trackio")
+@dataclass(frozen=True)
+class Trackio(Tracker):
+    """Trackio: a run of this project on this machine, gone on with by its name."""
+
+    project: str = "pellucid"
+
+    def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
+        module = needed("trackio")
+        run = module.init(project=self.project, name=folder.name, config=dict(settings), resume="allow")
+        return Online(module, run)
+
+
+@dataclass(frozen=True)
+class Online(Journal):
+    """A run of Weights & Biases, or of Trackio, which speaks its language."""
+
+    module: Any
+    run: Any
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        self.run.log({**dict(numbers(row)), "step": row["step"]})
+
+    def picture(self, path: Path, step: int) -> None:
+        self.run.log({"samples": self.module.Image(str(path)), "step": step})
+
+    def close(self) -> None:
+        self.run.finish()
