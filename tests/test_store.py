@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,23 @@ def test_damaged_archives_are_refused_or_named(tmp_path: Path) -> None:
             assert load(damaged, size=4).shape[1:] == (4, 4)
         except PellucidError as error:
             assert "\n" not in str(error)
+
+
+def test_who_comes_while_others_pack_waits_and_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, real, calls = filled(tmp_path / "some"), store.pack, []
+    monkeypatch.setattr(store, "pack", lambda *given: (calls.append(given), real(*given))[1])
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: packed(folder), range(4)))
+    assert len(calls) == 1
+    for one in found:
+        same(one, load(folder))
+
+
+def test_a_cache_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path / "file"))
+    with pytest.raises(PellucidError, match="PELLUCID_CACHE"):
+        packed(filled(tmp_path / "some"))
 
 
 def test_a_source_that_changes_is_packed_anew(tmp_path: Path) -> None:

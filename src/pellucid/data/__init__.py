@@ -6,6 +6,7 @@ memory; `packed` decodes them once, into a store on the disk, and finds it there
 
 from pathlib import Path
 
+from .. import files
 from ..errors import PellucidError, unknown
 from . import augment, store, toys
 from .arrays import npz
@@ -64,9 +65,14 @@ def packed(
     if not is_listed(path) or str(source) in _names():
         return load(source, size=size, channels=channels, held_out=held_out, seed=seed, progress=progress)
     place = store.place(path, options)
-    if not store.is_store(place):
-        return _as_asked(str(source), store.pack(_listing(path), options, place), options)
-    return _as_asked(str(source), store.open_(place), options)
+    try:
+        with files.in_turn(place.parent):  # who comes later finds it packed
+            found = store.open_(place) if store.is_store(place) else store.pack(_listing(path), options, place)
+    except OSError as error:
+        if error.errno not in files.MISTAKEN:
+            raise
+        raise PellucidError(f"{place.parent} cannot be written to; say where stores may be: PELLUCID_CACHE.") from None
+    return _as_asked(str(source), found, options)
 
 
 def pack(
