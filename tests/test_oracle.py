@@ -156,6 +156,26 @@ def test_covariances_may_be_short() -> None:
     close(full.weights, times(0.5, 0.5))
 
 
+def test_diagonals_are_the_matrices_they_stand_for() -> None:
+    variances = times(0.1, 0.5, 0.02, 0.3, 0.2, 0.7).reshape(2, 1, 3)
+    w, means = times(1.0, 2.0), PLANE.means[:2] @ times(1.0, 0.5, -1.0, 0.2, 0.3, 0.4).reshape(2, 3)
+    rows, full = (GaussianMixture(w, means, v) for v in (variances, torch.diag_embed(variances[:, 0])))
+    path, x, t = paths.VP(), full.sample(5), at(0.4, 5)
+    for got, expected in zip(rows.at(path)(x, t), full.at(path)(x, t), strict=True):
+        close(got, expected)
+    close(rows.log_prob(x, path, 0.4), full.log_prob(x, path, 0.4))
+    assert rows.std == pytest.approx(full.std)
+    drawn = rows.sample(100_000)
+    close(drawn.mean(0), full.weights @ full.means, 0.01)
+    close((drawn**2).mean(0), full.weights @ (variances[:, 0] + means**2), 0.02)
+
+
+def test_a_mixture_of_pictures_costs_what_it_must() -> None:
+    means = torch.eye(3, 3072)
+    for variances in (times(0.1)[0], torch.full((3, 1, 3072), 0.1)):
+        assert GaussianMixture(torch.ones(3), means, variances).at(paths.VP())(means, at(0.5, 3)).x0.shape == (3, 3072)
+
+
 @pytest.mark.parametrize(
     "weights, covariance", [((1.0, -1.0), 1.0), ((1.0, 1.0), -1.0), ((1.0, 0.0), 1.0), ((1.0,), 1.0)]
 )

@@ -26,7 +26,10 @@ EXACT = 20_000_000
 
 @dataclass(frozen=True, eq=False)
 class GaussianMixture:
-    """weights [k], means [k, d], covariances [k, d, d] (or [d, d], or one variance), labels [k] of classes; float64."""
+    """weights [k], means [k, d], covariances [k, d, d] (or [d, d], or one variance), labels [k] of classes; float64.
+
+    Covariances [k, 1, d] are their diagonals: so many dimensions as a picture has cost no more than they must.
+    """
 
     weights: Tensor
     means: Tensor
@@ -37,16 +40,18 @@ class GaussianMixture:
         weights, means = torch.as_tensor(self.weights).double(), torch.as_tensor(self.means).double()
         k, d = means.shape
         covariances = torch.as_tensor(self.covariances).double()
+        straight = covariances.dim() == 0 or (covariances.dim() == 3 and covariances.shape[1] == 1 < d)
+        rows = covariances.expand(k, 1, d)[:, 0] if straight else None
         if covariances.dim() == 0:
             covariances = covariances * torch.eye(d, dtype=torch.float64)
         if not all(bool(v.isfinite().all()) for v in (weights, means, covariances)):
             raise PellucidError("a mixture has numbers that are not finite; expected finite ones.")
-        if not torch.allclose(covariances, covariances.mT):
+        if rows is None and not torch.allclose(covariances, covariances.mT):
             raise PellucidError("a mixture's covariances are not symmetric; expected each to equal its transpose.")
-        variances, axes = torch.linalg.eigh(covariances.expand(k, d, d))
+        variances, axes = torch.linalg.eigh(covariances.expand(k, d, d)) if rows is None else (rows, None)
         if len(weights) != k or not bool((weights > 0).all()) or not bool((variances > -1e-12).all()):
             raise PellucidError("a mixture's weights or covariances are not positive, or not one for each mean.")
-        parts = {"weights": weights / weights.sum(), "means": means, "covariances": covariances.expand(k, d, d)}
+        parts = {"weights": weights / weights.sum(), "means": means, "covariances": covariances.expand(k, -1, d)}
         for name, value in {**parts, "_variances": variances.clamp(min=0), "_axes": axes}.items():
             object.__setattr__(self, name, value)
 
@@ -81,7 +86,7 @@ class GaussianMixture:
         z = normal(seed, index, 0, self.shape, stream=START, dtype=torch.float64)
         which = torch.searchsorted(self.weights.cumsum(0), uniform(seed, index)).clamp(max=len(self.weights) - 1)
         scaled = z * self._variances[which].sqrt()  # type: ignore[attr-defined]
-        return self.means[which] + torch.einsum("nij,nj->ni", self._axes[which], scaled)  # type: ignore[attr-defined]
+        return self.means[which] + self._turned(scaled, "nij,nj->ni", which)
 
     def log_prob(self, x: Tensor, path: Path | None = None, t: Times | float = 0.0) -> Tensor:
         """[n] log density of x_t, in nats; without a path, of the data itself."""
@@ -92,7 +97,7 @@ class GaussianMixture:
 
     def _terms(self, x: Tensor, alpha: Times, sigma: Times) -> tuple[Tensor, Tensor, Tensor]:
         """log w_k N(x; alpha mu_k, C_k) [n, k]; the eigenvalues of C_k [n, k, d]; x - alpha mu_k in its axes."""
-        gap = torch.einsum("kij,nki->nkj", self._axes, x[:, None] - alpha[:, None, None] * self.means)  # type: ignore[attr-defined]
+        gap = self._turned(x[:, None] - alpha[:, None, None] * self.means, "kij,nki->nkj")
         spread = alpha[:, None, None] ** 2 * self._variances + sigma[:, None, None] ** 2  # type: ignore[attr-defined]
         square = (gap**2 / spread + spread.log() + math.log(2 * math.pi)).sum(-1)
         return self.weights.log() - square / 2, spread, gap
@@ -104,9 +109,14 @@ class GaussianMixture:
             log_terms = torch.where(allowed, log_terms, -torch.inf)
         r = torch.softmax(log_terms, 1)
         white = gap / spread
-        back = lambda v: torch.einsum("nk,kij,nkj->ni", r, self._axes, v)  # type: ignore[attr-defined] # noqa: E731
+        back = lambda v: torch.einsum("nk,nki->ni", r, self._turned(v, "kij,nkj->nki"))  # noqa: E731
         x0 = r @ self.means + back(alpha[:, None, None] * self._variances * white)  # type: ignore[attr-defined]
         return Denoised(x0.to(x.dtype), back(sigma[:, None, None] * white).to(x.dtype))
+
+    def _turned(self, v: Tensor, how: str, which: Tensor | slice = slice(None)) -> Tensor:
+        """v by the axes of its components; as it is where those are the axes of the space."""
+        axes = self._axes  # type: ignore[attr-defined]
+        return v if axes is None else torch.einsum(how, axes[which], v)
 
 
 @dataclass(frozen=True, eq=False)
