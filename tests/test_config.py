@@ -63,7 +63,7 @@ def test_minutes_are_turned_into_steps() -> None:
         ("optim.betas=[0.9, 0.95]", ("optim", "betas"), (0.9, 0.95)),
         ("path=flow", ("path",), "flow"),
         ("path.s=0.01", ("path",), {"name": "cosine", "s": 0.01}),
-        ("sample.grid.rho=5", ("sample", "grid"), {"name": "karras", "rho": 5}),
+        ("sample.grid.high=2", ("sample", "grid"), {"name": "scales", "high": 2}),
         ("sample.noise=brownian", ("sample", "noise"), "brownian"),
         ("name=my run", ("name",), "my run"),
     ],

@@ -7,11 +7,12 @@ import torch
 
 from pellucid import PellucidError, paths
 from pellucid.explain.verify.theorem import times
-from pellucid.grids import Extent, Scales
+from pellucid.grids import Scales
 from pellucid.oracle import Empirical, GaussianMixture
 from pellucid.samplers import Scales as Sampler
 from pellucid.samplers.scales import least_squares
 from pellucid.sampling import extent, sample
+from pellucid.types import Extent
 
 TABLE = paths.LinearTable()
 

@@ -43,7 +43,7 @@ def thinned(exact: Exact, apart: int, n: int = 64) -> Exact:
     way, last = exact.way, len(exact.way.times) - 1
     kept = torch.tensor([*range(0, last, apart), last])
     few = way._replace(times=way.times[kept], x0=way.x0[kept], eps=way.eps[kept], gain=way.gain[kept])
-    return Exact(exact.path, fit, held, few, exact.fine)
+    return Exact(exact.path, fit, held, few, exact.fine, exact.extent)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_a_fit_keeps_its_budget_and_is_never_worse_where_it_was_fitted(sampler: 
     fit = fitting.fit(few, nfe, sampler)
     times = grids.Fitted(fit.at)(exact.path, fit.steps)
     assert calls(sampler, exact.path, times) <= nfe
-    ready = stock(sampler, exact.path, nfe)
+    ready = stock(sampler, exact.path, nfe, exact.extent)
     assert all(calls(sampler, exact.path, each) <= nfe for each in ready.values())
     usual = min(mean_error(few.fit, sampler, each) for each in ready.values())
     assert mean_error(few.fit, sampler, times) <= usual * (1 + 1e-12)
@@ -323,7 +323,7 @@ FEW = ["-n", 4, "--fine", 132, "--minutes", 0.02]
 
 def test_a_run_is_tuned_and_drawn_from(digits: Path, pellucid: Command) -> None:
     fits = fitting.load(digits)
-    assert [(fit.nfe, fit.steps, fit.sampler) for fit in fits] == [(3, 3, "dpmpp-2m"), (2, 2, "dpmpp-2m")]
+    assert [(fit.nfe, fit.steps, fit.sampler) for fit in fits] == [(3, 3, "scales"), (2, 2, "scales")]
     assert all(fit.run["step"] == 3 and fit.run["guidance"] == 1.5 and len(fit.run["labels"]) == 10 for fit in fits)
     for options, fit in (([], fits[1]), (["--steps", 3], fits[0])):
         answer = pellucid("sample", digits, "--grid", "fitted", "-n", 6, "-o", "a.png", "--json", *options)

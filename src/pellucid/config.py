@@ -112,9 +112,9 @@ class Train(Section):
 class Sample(Section):
     """How samples are drawn where nothing else is asked for."""
 
-    sampler: Part = "dpmpp-2m"
+    sampler: Part = "scales"
     steps: Calls = 20
-    grid: Part = "karras"
+    grid: Part = "scales"
     noise: Kind = "independent"
     guidance: float = 1.0
     rule: Part = "cfg"  # of the guidance

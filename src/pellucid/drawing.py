@@ -40,9 +40,9 @@ class Drawing(Section):
     rule: Part = "cfg"  # of the guidance
     classifier: str | None = None  # a run that names classes through noise; in place of the rule it leads to them
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None  # the share of each sample kept within its range
-    sampler: Part = "dpmpp-2m"
+    sampler: Part = "scales"
     steps: Calls = 20
-    grid: Part = "karras"
+    grid: Part = "scales"
     noise: Kind = "independent"
     batch: Count = 64
     exact: bool = False

@@ -18,12 +18,12 @@ from torch import Tensor
 from . import grids, samplers
 from .denoiser import Repath
 from .errors import PellucidError, unknown
-from .grids import Extent, Grid
+from .grids import Grid
 from .guidance import CFG
 from .noise import START, Source, independent, normal, sent, sources, tick
 from .paths import Path
 from .samplers import Ancestral, Sampler
-from .types import Batch, Bound, Denoise, Denoised, Model, State, Times, Wrapper, along, combine
+from .types import ONE, Batch, Bound, Denoise, Denoised, Extent, Model, State, Times, Wrapper, along, combine
 
 Guidance = Callable[[Model], Model]
 
@@ -50,7 +50,7 @@ class Scheme(NamedTuple):
         steps: int,
         grid: Grid | str,
         noise: str = "independent",
-        extent: Extent = grids.ONE,
+        extent: Extent = ONE,
     ) -> "Scheme":
         """A scheme for data of this extent, from names or objects; a grid in the sampler's name wins (Euler Karras)."""
         if noise not in sources:
@@ -59,7 +59,7 @@ class Scheme(NamedTuple):
             sampler, named = samplers.names.split(sampler)
             grid = named or grid
         times = grids.registry.resolve(grid)(path, steps, extent)
-        return Scheme(samplers.registry.resolve(sampler), times, sources[noise])
+        return Scheme(samplers.registry.resolve(sampler).of(extent), times, sources[noise])
 
 
 def extent(model: Model) -> Extent:
@@ -117,9 +117,9 @@ def sample(
     model: Model,
     n: int,
     *,
-    sampler: Sampler | str = "dpmpp-2m",
+    sampler: Sampler | str = "scales",
     steps: int = 20,
-    grid: Grid | str = "karras",
+    grid: Grid | str = "scales",
     seed: int = 0,
     first: int = 0,
     cond: Mapping[str, Tensor | int] | None = None,
@@ -159,9 +159,9 @@ def trajectory(
     model: Model,
     n: int,
     *,
-    sampler: Sampler | str = "dpmpp-2m",
+    sampler: Sampler | str = "scales",
     steps: int = 20,
-    grid: Grid | str = "karras",
+    grid: Grid | str = "scales",
     seed: int = 0,
     first: int = 0,
     cond: Mapping[str, Tensor | int] | None = None,

@@ -64,6 +64,21 @@ class Context(NamedTuple):
     channels: Tensor | None = None  # [b, c, *spatial]
 
 
+class Extent(NamedTuple):
+    """How far data reaches: its std, and how many numbers make a sample."""
+
+    std: float = 1.0
+    size: int = 1
+
+    @property
+    def width(self) -> float:
+        """The std of its widest direction, where that has a tenth of the variance of many numbers."""
+        return float(self.std * (1 + self.size / 10) ** 0.5)
+
+
+ONE = Extent()
+
+
 class Model(Protocol):
     """A denoiser of one path; whatever wraps one (guidance, another path) is one too."""
 

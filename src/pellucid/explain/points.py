@@ -24,7 +24,7 @@ def draw(exact: Exact, fits: Sequence[Fit]) -> Picture:
     rows = [(f"{called(fit.made)}, {fit.nfe} calls", grids.Fitted(fit.at)(exact.path, fit.steps), BLUE) for fit in fits]
     steps = max(fits, key=lambda fit: fit.nfe).steps
     usual = dict.fromkeys([*(fit.best for fit in fits), *STOCK])
-    rows += [(name, grids.registry.make(name)(exact.path, steps), ORANGE) for name in usual]
+    rows += [(name, grids.registry.make(name)(exact.path, steps, exact.extent), ORANGE) for name in usual]
 
     def paint(figure: "Figure") -> None:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 0.28 * len(rows)))

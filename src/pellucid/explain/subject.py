@@ -17,7 +17,7 @@ from ..oracle import EXACT, Empirical, Oracle
 from ..paths import Path
 from ..registry import Registry
 from ..samplers import Sampler
-from ..sampling import Scheme, Step, trajectory
+from ..sampling import Scheme, Step, extent, trajectory
 from ..types import Batch, Model
 
 CLOUD = 2000  # points that show a law in the plane
@@ -34,9 +34,9 @@ class Subject:
     model: Denoiser
     data: Dataset
     objective: Objective = field(default_factory=Objective)
-    sampler: Sampler | str = "dpmpp-2m"
+    sampler: Sampler | str = "scales"
     steps: int = 20
-    grid: Grid | str = "karras"
+    grid: Grid | str = "scales"
     source: Kind = "independent"
     guidance: float = 1.0
     step: int = 0
@@ -52,7 +52,7 @@ class Subject:
     @property
     def scheme(self) -> Scheme:
         """The sampler and the times at which it asks the model."""
-        return Scheme.make(self.path, self.sampler, self.steps, self.grid, self.source)
+        return Scheme.make(self.path, self.sampler, self.steps, self.grid, self.source, extent(self.artist))
 
     @property
     def dims(self) -> int:

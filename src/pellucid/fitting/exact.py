@@ -19,8 +19,8 @@ from ..grids import Lam
 from ..noise import START, normal
 from ..paths import Path
 from ..samplers import Sampler
-from ..sampling import Guidance, prepare
-from ..types import Batch, Bound, Denoise, Denoised, Model, State, Times, along
+from ..sampling import Guidance, extent, prepare
+from ..types import ONE, Batch, Bound, Denoise, Denoised, Extent, Model, State, Times, along
 
 Progress = Callable[[int, int], None]
 FINE = 200  # steps of the exact way
@@ -70,6 +70,7 @@ class Exact(NamedTuple):
     held: list[Part]
     way: Way
     fine: int
+    extent: Extent = ONE
 
 
 def distance(parts: Sequence[Part], sampler: Sampler, times: Times) -> Tensor:
@@ -143,7 +144,7 @@ def follow(
     few = {name: value[:WATCHED] for name, value in conditions.items()}
     way = heard.way(first.eps, first.goal)
     way = way._replace(gain=gains(Bound(model, few), way))
-    return Exact(model.path, [first, *(part for part, _ in rest)], held, way, fine)
+    return Exact(model.path, [first, *(part for part, _ in rest)], held, way, fine, extent(model))
 
 
 def check(fine: int) -> None:

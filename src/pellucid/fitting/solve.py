@@ -15,7 +15,7 @@ from ..grids import Fitted, Grid
 from ..paths import Path
 from ..samplers import Sampler
 from ..settings import Calls, Part, Section
-from ..types import Batch, Denoised, Times
+from ..types import ONE, Batch, Denoised, Extent, Times
 from .exact import Exact, check, distance, onward
 from .local import errors
 from .polish import mean_error, polish
@@ -78,20 +78,20 @@ def calls(sampler: Sampler, path: Path, times: Times) -> int:
     return free.calls
 
 
-def stock(sampler: Sampler, path: Path, nfe: int) -> dict[str, Times]:
-    """The times of every registered grid, as it is and as fine as the budget allows."""
+def stock(sampler: Sampler, path: Path, nfe: int, extent: Extent = ONE) -> dict[str, Times]:
+    """The times of every registered grid, as it is and as fine as the budget allows, for data of this extent."""
     found = {}
     for name in grids.registry.names():
         if name != "fitted" and not (grid := grids.registry.make(name)).rises:
-            found[name] = fitting_times(sampler, path, grid, nfe)
+            found[name] = fitting_times(sampler, path, grid, nfe, extent)
     return {name: times for name, times in found.items() if times is not None}
 
 
-def fitting_times(sampler: Sampler, path: Path, grid: Grid, nfe: int) -> Times | None:
+def fitting_times(sampler: Sampler, path: Path, grid: Grid, nfe: int, extent: Extent = ONE) -> Times | None:
     """The most steps of this grid that take no more than nfe calls."""
     for steps in range(nfe, 0, -1):
         try:
-            times = grid(path, steps)
+            times = grid(path, steps, extent)
         except PellucidError:
             continue
         if calls(sampler, path, times) <= nfe:
@@ -152,9 +152,10 @@ def fit(
     The best of the programme's grid and the stock grids on the samples to fit on is polished there, in `seconds` at
     most, and measured on the others. progress: called with the mean error so far.
     """
-    sampler = samplers.registry.resolve(sampler)
-    refuse(sampler, nfe, exact.fine)
-    ready = stock(sampler, exact.path, nfe)
+    named = samplers.registry.resolve(sampler)
+    refuse(named, nfe, exact.fine)
+    sampler = named.of(exact.extent)
+    ready = stock(sampler, exact.path, nfe, exact.extent)
     first, loose = programmed(exact, sampler, nfe)
     begin = min([first, *ready.values()], key=lambda times: mean_error(exact.fit, sampler, times))
     if mean_error(exact.fit, sampler, begin) == math.inf:
@@ -171,7 +172,7 @@ def fit(
     theirs = {name: distance(exact.held, sampler, times) for name, times in ready.items()}
     theirs = {name: each for name, each in theirs.items() if bool(each.isfinite().all())}
     return Fit(
-        sampler=table(sampler),
+        sampler=table(named),
         nfe=nfe,
         at=tuple(best[:-1].tolist()),
         error=said(ours),

@@ -4,7 +4,7 @@ A grid is a rule in t (times.py), in noise levels (levels.py) or in the indices 
 it is what was fitted to one model. That of scales.py knows how far the data reaches. What it must be, base.py says.
 """
 
-from .base import ONE, Extent, Grid, registry
+from .base import Grid, registry
 from .indices import Leading, Linspace, Trailing
 from .levels import KL, Karras, Lam, Quantile
 from .restart import Restart
@@ -13,9 +13,7 @@ from .times import Beta, Fitted, LinearQuadratic, Shifted, Uniform
 
 __all__ = [
     "KL",
-    "ONE",
     "Beta",
-    "Extent",
     "Fitted",
     "Grid",
     "Karras",

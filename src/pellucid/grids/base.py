@@ -5,31 +5,16 @@ network is called at the first N. Where a rule is stated in sigma it means sigma
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 
 from ..errors import PellucidError
 from ..paths import Path
 from ..registry import Registry
-from ..types import Times
+from ..types import ONE, Extent, Times
 
 registry: "Registry[Grid]" = Registry("grid")
-
-
-class Extent(NamedTuple):
-    """How far data reaches: its std, and how many numbers make a sample."""
-
-    std: float = 1.0
-    size: int = 1
-
-    @property
-    def width(self) -> float:
-        """The std of its widest direction, where that has a tenth of the variance of many numbers."""
-        return float(self.std * (1 + self.size / 10) ** 0.5)
-
-
-ONE = Extent()
 
 
 class Grid(ABC):

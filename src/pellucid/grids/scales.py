@@ -17,8 +17,8 @@ import torch
 from ..errors import PellucidError
 from ..paths import Path
 from ..registry import Positive
-from ..types import Times
-from .base import Extent, Grid, registry
+from ..types import Extent, Times
+from .base import Grid, registry
 from .levels import at, end
 
 

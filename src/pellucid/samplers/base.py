@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..paths import Path
 from ..registry import Registry
-from ..types import Batch, Denoise, Denoised, Noise, State, Times, combine
+from ..types import Batch, Denoise, Denoised, Extent, Noise, State, Times, combine
 
 registry: "Registry[Sampler]" = Registry("sampler")
 
@@ -53,6 +53,10 @@ class Sampler(ABC):
     def past(self) -> int:
         """How many earlier steps a step looks back on."""
         return 0
+
+    def of(self, extent: Extent) -> "Sampler":
+        """The same for data of this extent; to most samplers all data is alike."""
+        return self
 
     def init(self, x: Batch, t: Times) -> State:
         """The state in which sampling starts: x at times t, nothing remembered.

@@ -13,31 +13,34 @@ What is missing for details of size s, relative to s, is known too,
 
     m(s) = s (r - r')^2 / (rho (rho rho' + s^2 + r r'))  -  sum_k w_k (X - X_k)  -  w E,    X = s/rho,  E = r/(s rho)
 
-and the weights are those of least squares over all sizes alike:  min_w int m(s)^2 ds/s.  Short steps make them those
-of Adams' polynomials, so that the order is the number of values; long steps make them careful. In the last step,
-r' = 0, w leaves about half of the noise that is smaller than the details, where others take it for noise to the last.
+and the weights are those of least squares over all sizes alike, and over the std S of the data above all:
+
+    min_w  int m(s)^2 ds/s + W m(S)^2
+
+Short steps make them those of Adams' polynomials, so that the order is the number of values; long steps make them
+careful. From far away nothing but the mean of s^2 shows, which is S^2; data of one size is solved by every step.
 
 When x0 at x_s is known it becomes one more of the values, and x_s moves to where the step would have led with it, as
 UniPC corrects (Zhao et al. 2023, algorithm 1) and without a call:
 
     x_s <- x_s' + g x0(x_s)
-
-A first call in pure noise tells the mean alone, and nothing happens before the second: as long as it is among the
-values, no detail is taken to be larger than the second noisiest level.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 
 import torch
 from numpy.polynomial.legendre import leggauss
 
 from ..errors import PellucidError
 from ..paths import Path
-from ..types import Denoise, Noise, State, Times, combine
+from ..types import ONE, Denoise, Extent, Noise, State, Times, combine
 from .base import Number, Sampler, at, registry
 
-LEAST, USUAL, MOST = 0.12, 2.0, 100.0  # sizes of details, where the data's std is about 1
+LEAST, MOST = 0.12, 3.0  # sizes of details, in the data's std and in its width
+WEIGHT = 10.0  # of the data's std, against a factor e of sizes
 FAR = 1e8  # stands for an infinite level: all sizes are as nothing beside it
 _ROOTS, _SHARES = (torch.from_numpy(row) for row in leggauss(32))
 
@@ -48,6 +51,7 @@ class Scales(Sampler):
     """Least squares over details of every size, from `order` values of x0, with a corrector."""
 
     order: int = 4
+    extent: Extent = field(default=ONE, init=False)
 
     def __post_init__(self) -> None:
         if self.order not in (2, 3, 4):
@@ -55,19 +59,23 @@ class Scales(Sampler):
 
     @property
     def past(self) -> int:
-        return self.order  # one more than it weighs: whether the first call is among them
+        return self.order
+
+    def of(self, extent: Extent) -> Sampler:
+        fitting = copy(self)
+        object.__setattr__(fitting, "extent", extent)
+        return fitting
 
     def coefficients(self, path: Path, t: Times, s: Times, past: Times) -> tuple[Times, ...]:
         known = past > -torch.inf
         before = torch.where(known, past, 1.0)
         r, new, *levels = (level(path, time) for time in (t, s, *before.unbind(-1)))
         seen = list(zip(levels, known.unbind(-1), strict=True))
-        first, start = seen[0][1], ~known
-        yes = torch.ones_like(first)
+        first, yes = seen[0][1], torch.ones_like(known[..., 0])
         # the weights of the value to come, of the past ones and of eps: for x_t again, and for x_s later and now
-        again, *_ = weights(levels[0], r, [(r, yes), *seen[1:-1]], start[..., -1])
-        later, *others, e_later = weights(r, new, [(new, yes), *seen[:-2]], start[..., -2])
-        *now, e_now = weights(r, new, seen[:-1], start[..., -1])
+        again, *_ = weights(levels[0], r, [(r, yes), *seen[1:-1]], self.extent)
+        later, *others, e_later = weights(r, new, [(new, yes), *seen[:-2]], self.extent)
+        *now, e_now = weights(r, new, seen[:-1], self.extent)
         alpha, sigma = path.alpha(s), path.sigma(s)
         push = torch.where(first, -path.alpha(t) * again, 0.0)
         back = torch.where(first, 1 / path.sigma(t), 0.0)
@@ -94,14 +102,13 @@ def level(path: Path, t: Times) -> Times:
     return torch.exp(-path.lam(t)).clamp(max=FAR)
 
 
-def weights(r: Times, new: Times, others: Sequence[tuple[Times, Times]], start: Times) -> list[Times]:
-    """w_k of each other level, 0 where it is not known, and w, of the step from r to `new`; `start`: see above."""
-    levels = torch.stack([r, new, *(torch.where(known, other, 0.0) for other, known in others)])
-    second = levels.sort(0, descending=True).values[1]
-    most = torch.where(start, second.clamp(min=USUAL), MOST).log()[..., None]
-    least = torch.tensor(LEAST, dtype=r.dtype).log()
-    s = torch.exp(least + (most - least) * (1 + _ROOTS) / 2)  # [b, sizes]
-    share, r, new = _SHARES.sqrt(), r[..., None], new[..., None]
+def weights(r: Times, new: Times, others: Sequence[tuple[Times, Times]], extent: Extent) -> list[Times]:
+    """w_k of each other level, 0 where it is not known, and w, of the step from r to `new`."""
+    least, most = math.log(LEAST * extent.std), math.log(MOST * extent.width)
+    sizes = torch.exp(least + (most - least) * (1 + _ROOTS) / 2)
+    s = torch.cat([sizes, torch.tensor([extent.std], dtype=r.dtype)])
+    share = torch.cat([(most - least) / 2 * _SHARES, torch.tensor([WEIGHT], dtype=r.dtype)]).sqrt()
+    r, new = r[..., None], new[..., None]  # beside [b, sizes]
     rho, rho_new = torch.hypot(s, r), torch.hypot(s, new)
     missing = s * (r - new) ** 2 / (rho * (rho * rho_new + s**2 + r * new))
     columns = [
