@@ -149,6 +149,7 @@ def test_training_goes_on_or_begins_beside(pellucid: Command) -> None:
 def test_lists(pellucid: Command) -> None:
     families = json.loads(pellucid("list", "--json").out)
     listed = "paths predictions samplers grids nets toys recipes weights times guidances couplings systems metrics"
+    listed += " augmentations optimisers trackers averages"
     assert set(listed.split()) == set(families)
     for family, names in families.items():
         rows = json.loads(pellucid("list", family, "--json").out)

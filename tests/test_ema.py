@@ -1,5 +1,6 @@
 """Moving averages against their closed forms, against torch's own, in and out of a module, and made afterwards."""
 
+import json
 import math
 from pathlib import Path
 
@@ -9,9 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from killer import model, points
+from pellucid import checkpoint
+from pellucid.cli import main
 from pellucid.ema import EMA, Average, Fixed, Power, Warm, posthoc, registry, shares, snapshots, store
 from pellucid.ema.averages import gamma
 from pellucid.errors import PellucidError
+from pellucid.objective import Lesson
+from pellucid.training import Learner, Plan, Run
 
 EACH = {"warm": Warm(0.6), "fixed": Fixed(0.6), "power": Power(0.1)}
 every_average = pytest.mark.parametrize("name", registry.names())
@@ -255,3 +261,63 @@ def test_averages_that_are_alike_or_absent_are_refused() -> None:
         EMA(module(), 0.9, Warm(0.9))
     with pytest.raises(PellucidError, match="no average ema-power-0.1"):
         EMA(module(), 0.9, Power(0.1)).load(EMA(module(), 0.9).groups(), 0)
+
+
+# ---- In a run
+
+
+def test_the_snapshots_of_a_run_are_those_of_the_way_it_went(tmp_path: Path) -> None:
+    """Stored as it trains, the same when it is killed and goes on, and gone where it went back."""
+
+    class Fallen(Learner):
+        def gradient(self, lesson: Lesson) -> Tensor:
+            found = super().gradient(lesson)
+            return found * float("nan") if self.step >= 26 and not self.guard.rollbacks else found
+
+    plan = Plan(steps=60, batch=12, lr=1e-2, warmup=3, ema=0.9, averages=(Power(0.05), Power(0.1)))
+    for name, stop in {"whole": 0, "killed": 31}.items():
+        run = Run(tmp_path / name, save_every=20, snapshot_every=8)
+        steps = run.fit(Fallen(model(), points(), plan))
+        for progress in steps:
+            if progress.step == stop:
+                break
+        steps.close()
+        if stop:
+            list(run.fit(Fallen(model(), points(), plan)))
+    found = [snapshots(tmp_path / name / "ema") for name in ("whole", "killed")]
+    assert [(one.length, one.updates) for one in found[0]] == [(one.length, one.updates) for one in found[1]]
+    assert {one.updates for one in found[0]} == {8, 16, 24, 32, 40, 48, 56, 60}  # after 46 it went back to 20
+    for one, other in zip(*found, strict=True):
+        assert one.path.read_bytes() == other.path.read_bytes()
+
+
+def test_a_length_is_chosen_on_data_that_the_run_has_not_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ["net.width=16", "net.blocks=1", "train.batch=64", "train.snapshot_every=10", "--steps", "120"]
+
+    def command(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([*words])
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out or said.err
+
+    two = 'optim.averages=["power", {name = "power", length = 0.15}]'
+    assert command("train", "moons", two, *settings)[0] == 0
+    code, said = command("ema", "runs/moons", "--length", "0.05,0.08,0.25", "--json", "-n", "200")
+    found = json.loads(said)
+    rows = {row["average"]: row for row in found["rows"]}
+    assert code == 0 and {"ema", "ema-power-0.05", "length 0.05", "length 0.08"} <= rows.keys()
+    assert abs(rows["length 0.05"]["loss"]["value"] / rows["ema-power-0.05"]["loss"]["value"] - 1) < 1e-4
+    best = min((row["loss"]["value"], name) for name, row in rows.items() if name.startswith("length"))[1]
+    assert best == f"length {found['length']:g}" and rows[best]["above"] == {"value": 0.0, "error": 0.0}
+    kept = checkpoint.load(found["kept"]).state_dict()
+    made = posthoc(snapshots(Path("runs/moons/ema")), found["length"])
+    assert all(torch.equal(kept[name], value) for name, value in made.items())
+    assert command("ema", "runs/moons", "--length", "0.28")[0] == 2
+    assert command("ema", "runs/moons", "--length", "long")[0] == 2
+    assert command("train", "moons", "optim.averages=pwoer", *settings) == (
+        2,
+        "pellucid: unknown average 'pwoer'; did you mean 'power'?\n",
+    )

@@ -18,6 +18,7 @@ from .checkpoint import folders
 from .coupling import registry as couplings
 from .data import Dataset, Progress, augment, packed, toys
 from .denoiser import Denoiser
+from .ema import registry as averages
 from .errors import PellucidError, unknown
 from .noise import Kind
 from .objective import Objective
@@ -31,7 +32,7 @@ from .training.run import sized
 from .training.trackers import registry as trackers
 
 MAY_CHANGE = (
-    *("name", "train.steps", "train.minutes", "train.save", "train.sample", "sample.", "eval."),
+    *("name", "train.steps", "train.minutes", "train.save", "train.sample", "train.snapshot", "sample.", "eval."),
     *("train.threads", "train.accumulate", "train.workers", "train.compile", "train.parallel", "train.track"),
 )
 """What may differ when a run goes on: how long it takes and what it shows, not what it learns."""
@@ -82,6 +83,7 @@ class Optim(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: PositiveFloat = 1.0
     ema: Decay = 0.999
+    averages: Annotated[tuple[Part, ...], BeforeValidator(several)] = ()  # beside it, such as ["power"]
 
 
 class Train(Section):
@@ -93,6 +95,7 @@ class Train(Section):
     seed: Natural = 0
     save_every: Count = 1000  # steps
     sample_every: Count = 1000  # steps
+    snapshot_every: Count = 1000  # steps: of power averages, for pellucid ema
     threads: Annotated[int, Field(gt=0, le=1024)] | None = None  # as many as torch takes
     accumulate: Count = 1  # parts in which a batch is worked off, to take less memory
     precision: Literal["float32", "bf16"] = "float32"  # of the network's arithmetic, not of its weights
@@ -161,6 +164,7 @@ class Recipe(Section):
         ]
         parts += [(augment.registry, part) for part in self.data.augment]
         parts += [(trackers, part) for part in self.train.track]
+        parts += [(averages, part) for part in self.optim.averages]
         for registry, part in parts:
             registry.make(part)
         rule = {"name": self.sample.rule} if isinstance(self.sample.rule, str) else self.sample.rule
@@ -240,6 +244,7 @@ class Recipe(Section):
         names = ("batch", "seed", "accumulate", "precision", "workers", "compile", "parallel")
         settings = self.optim.model_dump() | {name: getattr(self.train, name) for name in names}
         settings["method"] = optimisers.make(self.optim.method)
+        settings["averages"] = tuple(averages.make(part) for part in self.optim.averages)
         if self.train.minutes:
             return sized(model, data, Plan(**settings), self.aim(), self.train.minutes, processes)
         return Plan(steps=self.train.steps or 1, **settings)

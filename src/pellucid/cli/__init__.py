@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 
 from ..errors import PellucidError
-from . import classify, compare, data, demo, evaluate, explain, likelihood, listing, reflow, sample, train, tune
+from . import classify, compare, data, demo, ema, evaluate, explain, likelihood, listing, reflow, sample, train, tune
 
 app = typer.Typer(
     help="Diffusion models in one equation: x_t = alpha(t) x0 + sigma(t) eps.",
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 COMMANDS: list[Callable[..., None]] = [demo.demo, train.train, sample.sample, explain.explain, explain.verify]
 COMMANDS += [evaluate.evaluate, likelihood.likelihood, tune.tune, compare.compare, classify.classify]
-COMMANDS += [reflow.reflow, listing.list_, listing.show]
+COMMANDS += [reflow.reflow, ema.ema, listing.list_, listing.show]
 for command in COMMANDS:
     app.command(command.__name__.rstrip("_"))(command)
 app.add_typer(data.group, name="data")

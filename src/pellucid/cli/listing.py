@@ -31,7 +31,7 @@ def list_(
 
 
 def _registries() -> "dict[str, Registry[Any]]":
-    from .. import coupling, grids, guidance, metrics, nets, objective, paths, predictions, samplers
+    from .. import coupling, ema, grids, guidance, metrics, nets, objective, paths, predictions, samplers
     from ..data import augment, toys
     from ..training import optimisers, trackers
 
@@ -50,6 +50,7 @@ def _registries() -> "dict[str, Registry[Any]]":
         "augmentations": augment.registry,
         "optimisers": optimisers.registry,
         "trackers": trackers.registry,
+        "averages": ema.registry,
     }
 
 

@@ -142,7 +142,8 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | N
     learner = Learner(model, data, plan, recipe.aim(), world)
     meta = {"recipe": recipe.model_dump()}
     run = Run(folder, meta, recipe.train.save_every, recipe.train.sample_every, draw=sketch(recipe, data, folder))
-    run = replace(run, beside={"recipe.toml": recipe.toml()}, watch=watch)
+    every = recipe.train.snapshot_every
+    run = replace(run, beside={"recipe.toml": recipe.toml()}, watch=watch, snapshot_every=every)
     if recipe.eval.every:
         run = replace(run, measure=gauge(recipe, data, folder), measure_every=recipe.eval.every)
     last: dict[str, Any] = {"steps": plan.steps}

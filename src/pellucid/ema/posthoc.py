@@ -13,7 +13,6 @@ with m = min(t_i, t_j). Where the weights of each update are drawn alike, the mi
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +26,8 @@ from torch import Tensor
 
 from ..errors import PellucidError
 from ..files import whole
+from ..world import ALONE, World
+from ..world import whole as entire
 from .averages import EMA, Power, gamma
 
 
@@ -45,22 +46,29 @@ class Snapshot(NamedTuple):
         return tensors
 
 
-def store(folder: Path, ema: EMA) -> list[Snapshot]:
-    """Write a snapshot of each power average of `ema`; every file is whole or absent."""
+def store(folder: Path, ema: EMA, world: World = ALONE) -> list[Snapshot]:
+    """Write a snapshot of each power average of `ema`; every file is whole or absent. The first of a world does it."""
     done = []
     for average, tensors in zip(ema.averages, ema.tensors, strict=True):
         if not isinstance(average, Power):
             continue
-        kept = {name: value.contiguous().cpu() for name, value in tensors.items()}
+        kept = {name: entire(value).contiguous().cpu() for name, value in tensors.items()}
         header = {"length": average.length, "updates": ema.updates, "learnt": ema.learnt}
         header["sha256"] = _hash(header, kept)
         path = folder / f"{ema.updates:07d}-{average.label}.safetensors"
-        with whole(path) as temporary, open(temporary, "wb") as file:
-            file.write(save(kept, {"snapshot": json.dumps(header)}))
-            file.flush()
-            os.fsync(file.fileno())
+        with world.agreed():
+            if world.leads:
+                with whole(path) as temporary:
+                    temporary.write_bytes(save(kept, {"snapshot": json.dumps(header)}))
         done.append(Snapshot(average.length, ema.updates, path))
     return done
+
+
+def forget(folder: Path, updates: int) -> None:
+    """Remove the snapshots after so many updates: those of a way that led nowhere."""
+    for path in folder.glob("*-power-*.safetensors"):
+        if int(path.name.partition("-")[0]) > updates:
+            path.unlink()
 
 
 def snapshots(folder: Path) -> list[Snapshot]:

@@ -74,7 +74,7 @@ class Learner:
             compile_blocks(model.net)
         self._bare = copy.deepcopy(model).cpu() if world.size > 1 and self.plan.parallel == "fsdp" else model
         self.teacher = shared(Teacher(model, self.objective, self.plan.seed), self.plan.parallel, world)
-        self.ema = EMA(model, self.plan.ema)
+        self.ema = EMA(model, self.plan.ema, *self.plan.averages)
         rates = self.plan.lr, self.plan.betas, self.plan.weight_decay
         self.optimizer = optimisers.registry.resolve(self.plan.method).make(model, *rates)
         self.step, self.parts, self.guard = 0, self.plan.accumulate, Guard()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..ema import Average
 from ..errors import PellucidError
 from .optimisers import Optimiser
 
@@ -26,6 +27,7 @@ class Plan:
     """How long and how fast: `steps` of `batch` samples, at `lr` with `warmup` steps and a decay, EMA.
 
     method      the optimiser, or its name; its betas, and the weight decay of matrices and kernels
+    averages    further averages beside the one that is sampled
     accumulate  parts in which a batch is worked off, one after the other, to take less memory
     precision   of the network's arithmetic, "float32" or "bf16"; weights and their average are float32 in any case
     workers     threads that make the next batches meanwhile; None: 2 beside an accelerator, none beside a CPU
@@ -44,6 +46,7 @@ class Plan:
     weight_decay: float = 0.0
     clip: float = 1.0
     ema: float = 0.999
+    averages: tuple[Average, ...] = ()
     accumulate: int = 1
     precision: Literal["float32", "bf16"] = "float32"
     workers: int | None = None

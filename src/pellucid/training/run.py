@@ -1,7 +1,7 @@
 """A run: the folder in which a training lives.
 
 runs/NAME/  recipe.toml  metrics.jsonl  checkpoints/step_0001000/  samples/step_0001000.png
-            evaluations/step_0001000.json
+            evaluations/step_0001000.json  ema/0001000-power-0.05.safetensors
 """
 
 import copy
@@ -16,6 +16,7 @@ from .. import files
 from ..checkpoint import folders, latest, mend, number, prune, save
 from ..data import Dataset
 from ..denoiser import Denoiser
+from ..ema import forget, store
 from ..errors import PellucidError
 from ..objective import Objective
 from ..world import ALONE, World
@@ -31,6 +32,7 @@ from .watch import Watch, lams
 class Run:
     """Where a training is kept, and how often. `meta` goes into every checkpoint; `draw` makes a sample grid, `measure`
     an evaluation; `beside` are texts by the names of their files, written once the run is ours and may go on.
+    Power averages are stored in ema/ for other lengths to be made of them.
 
     At least `keep` checkpoints that verify are kept, and the one that training would go back to.
     """
@@ -46,6 +48,7 @@ class Run:
     measure_every: int = 1000
     beside: Mapping[str, str] = field(default_factory=dict)
     watch: Watch = Watch()
+    snapshot_every: int = 1000
 
     def __post_init__(self) -> None:
         if self.keep < 2:
@@ -66,6 +69,8 @@ class Run:
                 self._log(progress, learner, record)
                 self._watch(learner, record)
                 kept = self._keep(learner, record)
+                if self._due(learner, self.snapshot_every):
+                    store(self.folder / "ema", learner.ema, world)
                 self._picture(learner, ear)
                 self._measure(learner, ear)
                 yield progress
@@ -102,6 +107,8 @@ class Run:
         if not held:
             self._save(learner, record)
         with world.agreed():
+            if world.leads:
+                forget(self.folder / "ema", learner.ema.updates)
             for name, text in self.beside.items() if world.leads else ():
                 with files.whole(self.folder / name) as file:
                     file.write_text(text, "utf-8")
@@ -157,6 +164,8 @@ class Run:
             for folder in folders(self.folder) if learner.world.leads else ():
                 if number(folder) > learner.step:  # kept on the way that led nowhere
                     files.remove(folder)
+            if learner.world.leads:
+                forget(self.folder / "ema", learner.ema.updates)
         if learner.guard.rollbacks == ROLLBACKS:
             raise PellucidError(report(learner.guard, learner.suspects))
 
