@@ -390,16 +390,36 @@ def test_the_draws_change_the_error_alone(draws: objective.TimeSampler) -> None:
     assert ours.drawing() < 1.1 * theirs.drawing()
 
 
-def test_wiener_is_a_density_and_its_quantiles() -> None:
+@pytest.mark.parametrize("power", [2.0, 0.5])
+def test_wiener_is_a_density_and_its_quantiles(power: float) -> None:
     u = torch.linspace(0, 1, 4001, dtype=torch.float64)[1:-1]
     for path in (paths.VP(), paths.Cosine(), paths.EDM()):
-        draws = Wiener(0.7, 1e-2)
+        draws = Wiener(0.7, 1e-2, power)
         t = draws.times(u, path)
         assert bool((t.diff() > 0).all())
         middle = (t[1:] + t[:-1])[:3600] / 2  # where t is not too curved
         assert torch.allclose(draws.density(middle, path) * t.diff()[:3600], u.diff()[:3600], rtol=1e-3)
         edges = draws.times(times(0.0, 1.0), path)
         assert torch.allclose(edges, torch.stack([path.time(-times(1e-2).log())[0], times(1.0)[0]]))
+
+
+def test_errors_far_out_in_the_noise_are_not_missed() -> None:
+    """A network errs there too: here by 0.1 in eps at every level, which adds d 0.01 for each unit of lam."""
+
+    class Wrong(Wrapper):
+        def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
+            d, off = self.model(x, t, cond), torch.full_like(x, 0.1)
+            alpha, sigma = (f(t)[:, None] for f in (self.model.path.alpha, self.model.path.sigma))
+            return Denoised(d.x0 - sigma / alpha * off, d.eps + off)
+
+    path, low, n = paths.VP(), 0.01, 300
+    gauss = GaussianMixture(torch.ones(1), torch.zeros(1, 8), torch.tensor(0.25))
+    x = gauss.sample(n)
+    found = [likelihood.continuous(m, x, low=low, batch=n) for m in (gauss.at(path), Wrong(gauss.at(path)))]
+    span = -math.log(low) - float(path.lam(times(1.0)))
+    lost, error = found[0].nats.mean() - found[1].nats.mean(), math.hypot(found[0].drawing(), found[1].drawing())
+    decoder = found[0].mean("decoder").value - found[1].mean("decoder").value
+    assert abs(float(lost) - decoder - 8 * 0.01 * span) < 3.5 * error < 0.4
 
 
 def test_the_bound_is_that_of_the_pair_and_not_of_the_path() -> None:

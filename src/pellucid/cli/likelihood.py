@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KINDS = "discrete", "continuous", "flow"
 ORDER = {  # what theory says of one kind above another
     ("discrete", "continuous"): "more steps lose less, where less noise means a smaller error (Kingma et al. 2021)",
-    ("continuous", "flow"): "a bound lies below what it bounds; equal for an exact denoiser (Song et al. 2021)",
+    ("continuous", "flow"): "equal for an exact denoiser; else a flow has a density of its own (Song et al. 2021)",
 }
 
 

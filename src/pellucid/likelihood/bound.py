@@ -54,34 +54,37 @@ class Draws(Protocol):
 
 @dataclass(frozen=True)
 class Wiener:
-    """q(lam) = v/(v + exp(-2 lam)) / Z between sigma/alpha = low and the path's end, v = std^2.
+    """q(lam) = 1/(1 + (exp(-lam)/std)^power) / Z between sigma/alpha = low and the path's end.
 
-    What a Gaussian of variance v loses there: of such data every draw says the same, and of all data of this variance
-    it is where the noise first hides it that decides.
+    Power 2 is what a Gaussian of this std loses there: of such data every draw says the same, and of all data of this
+    std it is where the noise first hides it that decides. A network errs in noise too in which the exact denoiser no
+    longer can; a lower power has a longer tail, so that no such error counts for much because it was hardly looked for.
     """
 
     std: Positive = 0.5
     low: Positive = 1e-3
+    power: Positive = 0.5
 
     def _ends(self, path: Path) -> tuple[Tensor, Tensor]:
-        """int v/(v + exp(-2 lam)) dlam = log(1 + v exp(2 lam))/2, at the path's end and at `low`."""
+        """int q Z dlam = log(1 + (std exp(lam))^power)/power, at the path's end and at `low`."""
         one = torch.ones((), dtype=torch.float64)
         return self._mass(path.lam(one)), self._mass(-math.log(self.low) * one)
 
     def _mass(self, lam: Tensor) -> Tensor:
-        return torch.logaddexp(torch.zeros_like(lam), 2 * (lam + math.log(self.std))) / 2
+        return torch.logaddexp(torch.zeros_like(lam), self.power * (lam + math.log(self.std))) / self.power
 
     def times(self, u: Tensor, path: Path) -> Times:
         """The time at quantile u, rising from the data to the path's end."""
         end, low = self._ends(path)
-        mass = 2 * (low + u * (end - low))
-        return path.time((mass + torch.log(-torch.expm1(-mass))) / 2 - math.log(self.std)).clamp(max=1)
+        mass = self.power * (low + u * (end - low))
+        lam = (mass + torch.log(-torch.expm1(-mass))) / self.power - math.log(self.std)
+        return path.time(lam).clamp(max=1)
 
     def density(self, t: Times, path: Path) -> Times:
         """p(t)."""
         end, low = self._ends(path)
         lam = path.lam(t)
-        return torch.sigmoid(2 * (lam + math.log(self.std))) / (low - end) * slope(path.lam, t).abs()
+        return torch.sigmoid(self.power * (lam + math.log(self.std))) / (low - end) * slope(path.lam, t).abs()
 
 
 class Seen(NamedTuple):
@@ -187,7 +190,7 @@ class Integral(NamedTuple):
         u = 1 - (k + uniform(asked.seed, asked.number, step, stream=LEVEL)) / parts
         t = self.draws.times(u, path)
         price = slope(path.lam, t).abs() / (parts * self.draws.density(t, path))
-        return torch.where(t >= self.edges[-1], price * asked.density(t, step), 0.0)
+        return torch.where((t >= self.edges[-1]) & (t < 1), price * asked.density(t, step), 0.0)  # none on t = 1
 
 
 @torch.no_grad()
