@@ -1,12 +1,17 @@
 """A recipe means what it says, says all of it again, and refuses what it does not understand in one sentence."""
 
+import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import pellucid as pl
 from pellucid import config
+from pellucid.cli.listing import _shipped
 from pellucid.config import Recipe
 from pellucid.errors import PellucidError
 
@@ -46,6 +51,58 @@ def test_a_conditioner_need_not_count_the_classes() -> None:
     assert recipe.build(recipe.read()).config()["conditioner"] == {"name": "label", "classes": 10, "width": 24}
     recipe = Recipe.load("digits", ["conditioner=none"])
     assert recipe.build(recipe.read()).config()["conditioner"] == {"name": "none"}
+
+
+OWN = {"cifar10", "cifar10-fast", "dit-cifar10", "pictures", "pictures-64"}
+SMALL = {
+    "unet": ["net.width=16", "net.multipliers=[1,1]", "net.blocks=1", "net.attention=[]", "net.groups=8", "net.head=8"],
+    "dit": ["net.width=32", "net.depth=1", "net.head=16"],
+    "mlp": ["net.width=16"],
+}
+SMALL["ddpm-cifar10"] = SMALL["unet"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(24):
+        colour = Image.fromarray(np.random.default_rng(i).integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((40, 40))
+        (folder / "ab"[i % 2]).mkdir(exist_ok=True)
+        colour.save(folder / "ab"[i % 2] / f"{i}.jpg")
+    return folder
+
+
+@every_recipe
+def test_a_shipped_recipe_trains_and_draws(name: str, pictures: Path) -> None:
+    net = Recipe.load(name).net
+    assert isinstance(net, dict)
+    short = ["train.steps=2", "train.batch=4", "train.compile=false", "train.workers=0", *SMALL[net["name"]]]
+    recipe = Recipe.load(name, short + ([f"data.source={pictures}"] if name in OWN else []))
+    data = recipe.read()
+    model = recipe.build(data)
+    before = [p.detach().clone() for p in model.parameters()]
+    losses: list[float] = []
+    hear = lambda step: losses.append(step.loss)  # noqa: E731
+    trained = pl.train(model, data, recipe.plan(model, data), recipe.aim(), progress=hear)
+    assert len(losses) == 2 and all(0 < loss < 100 for loss in losses)
+    assert any(not torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
+    cond = {"label": torch.tensor([0, 1])} if data.classes else None
+    settings = {"sampler": recipe.sample.sampler, "grid": recipe.sample.grid, "steps": 2}
+    assert pl.sample(trained, 2, cond=cond, guidance=pl.CFG(recipe.sample.guidance), **settings).isfinite().all()
+
+
+@every_recipe
+def test_a_recipe_says_what_it_needs_and_how_long_it_takes(name: str) -> None:
+    (row,) = [row for row in _shipped("recipes") if row["name"] == name]
+    assert row["what"].endswith(".")
+    said = f"{row['what']} {row['needs']}"
+    assert "Needs" in said and re.search(r"minute|hour|day", said)
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_a_recipe_without_pictures_asks_for_them(name: str) -> None:
+    with pytest.raises(PellucidError, match=f"{name} does not bring pictures; say where yours are: --data"):
+        Recipe.load(name).read()
 
 
 def test_minutes_are_turned_into_steps() -> None:

@@ -37,6 +37,9 @@ MAY_CHANGE = (
 )
 """What may differ when a run goes on: how long it takes and what it shows, not what it learns."""
 
+NOWHERE = "path/to/"
+"""Begins the source of a recipe that works on the user's own pictures."""
+
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -201,6 +204,8 @@ class Recipe(Section):
 
     def read(self, progress: Progress | None = None) -> Dataset:
         """The data, pictures packed at the first time; progress(done, total) is called while they are decoded."""
+        if self.data.source.startswith(NOWHERE) and not Path(self.data.source).exists():
+            raise PellucidError(f"{self.name} does not bring pictures; say where yours are: --data FOLDER, say.")
         return packed(self.data.source, size=self.data.size, channels=self.data.channels, progress=progress)
 
     def build(self, data: Dataset) -> Denoiser:

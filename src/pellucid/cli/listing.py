@@ -1,6 +1,7 @@
 """`pellucid list` and `pellucid show`: what there is, and how a picture or a run came to be."""
 
 import json as jsons
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -70,10 +71,14 @@ def _row(registry: "Registry[Any]", name: str) -> dict[str, Any]:
 
 
 def _shipped(room: Literal["recipes", "systems"]) -> list[dict[str, Any]]:
-    """A recipe's first comment line says what it is."""
+    """A recipe's first comment line says what it is, the others what it needs and how long it takes."""
     from ..config import shipped
 
-    return [{"name": name, "what": text.splitlines()[0].lstrip("# ")} for name, text in shipped(room).items()]
+    rows: list[dict[str, Any]] = []
+    for name, text in shipped(room).items():
+        said = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
+        rows.append({"name": name, "what": said[0]} | ({"needs": " ".join(said[1:])} if room == "recipes" else {}))
+    return rows
 
 
 def show(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
+from json import dumps
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,7 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the recipe, as optim.lr=1e-3.")
     ] = None,
+    data: Annotated[str | None, typer.Option(help="data.source: a folder, .zip, .parquet, hub:NAME, ...")] = None,
     system: Annotated[str | None, typer.Option(help="As ddpm, edm, flow, ... do: see pellucid list systems.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's name; by default the recipe's.")] = None,
     runs: Annotated[Path, typer.Option("--runs", "--output-dir", help="Where runs are kept.")] = Path("runs"),
@@ -68,6 +70,7 @@ def train(
     options: dict[str, object] = {"train.steps": steps, "train.minutes": minutes, "train.batch": batch, "optim.lr": lr}
     options |= {"train.seed": seed, "train.accumulate": accumulate, "train.precision": precision}
     options |= {"train.workers": workers, "train.save_every": save_every}
+    options |= {"data.source": data if data is None else dumps(data)}  # a text, whatever it looks like
     short = [f"{key}={value}" for key, value in options.items() if value is not None]
     short += [f"train.track={track}"] if track else []
     recipe = Recipe.load(source, [*(settings or []), *short], system)
@@ -137,6 +140,8 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | N
     model = recipe.build(data).to(device(on))
     plan = recipe.plan(model, data, world.size)
     plan = replace(plan, steps=world.told(plan.steps))  # by the pace of the first, where they are to fit in minutes
+    if minutes := recipe.train.minutes:
+        tell(f"{minutes:g} minutes are {plan.steps} steps here, of {plan.batch} samples each")
     recipe = recipe.for_steps(plan.steps)
     watch = watched(recipe, model, data, folder, world)  # of the model while it is whole
     learner = Learner(model, data, plan, recipe.aim(), world)
