@@ -146,6 +146,12 @@ def test_training_goes_on_or_begins_beside(pellucid: Command) -> None:
     assert pellucid("train", "moons", "--name", "none", "--resume").code == 2
 
 
+def test_minutes_are_measured_and_said(pellucid: Command) -> None:
+    answer = pellucid("train", "digits", "--data", "moons", "net={name='mlp',width=8}", "--minutes", 0.005, "--json")
+    steps = json.loads(answer.out)["steps"]
+    assert f"0.005 minutes are {steps} steps here, of 128 samples each" in answer.err and steps >= 1
+
+
 def test_lists(pellucid: Command) -> None:
     families = json.loads(pellucid("list", "--json").out)
     listed = "paths predictions samplers grids nets toys recipes weights times guidances couplings systems metrics"

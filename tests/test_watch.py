@@ -101,7 +101,7 @@ def test_an_excess_that_cannot_be_known_is_not_said(monkeypatch: pytest.MonkeyPa
     assert watch.excess(own, noisy, objective()) is None
     assert watch.excess(own, FEW, objective(coupling=pl.coupling.registry.make("ot"))) is None
     assert watch.held_out(own, noisy, objective()) is None
-    monkeypatch.setattr(watch, "EXACT", 9)
+    monkeypatch.setattr(watch, "MOST", 9)
     assert watch.excess(own, FEW, objective()) is None
     assert set(watch.look(FEW, objective(), 0)(own)) == {"held_out", "held_out_error"}
 

@@ -10,6 +10,7 @@ Both halves are finite and exact at t = 0 and t = 1. A data set is the mixture o
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from .noise import START, normal, uniform
 from .paths import Path
 from .types import Batch, Cond, Denoised, Times
 
+BLOCK = 1 << 23  # numbers of a data set that are in float64 at a time
 EXACT = 20_000_000
 """Numbers in a data set up to which its exact denoiser is asked."""
 
@@ -147,10 +149,16 @@ class Empirical:
         """[n, *shape] points drawn with replacement."""
         return self.points[(uniform(seed, torch.arange(n)) * len(self.points)).long()]
 
+    def _blocks(self) -> Iterator[Tensor]:
+        """The points in float64, some of them at a time."""
+        for part in self.points.split(max(1, BLOCK // math.prod(self.shape))):
+            yield part.double().flatten(1)
+
     def _logits(self, x: Tensor, alpha: Times, sigma: Times) -> Tensor:
         """-|x - alpha x_i|^2 / (2 sigma^2), [b, n]."""
-        flat, points = x.double().flatten(1), self.points.double().flatten(1)
-        square = torch.cdist(flat / alpha[:, None].clamp(min=1e-300), points) ** 2 * alpha[:, None] ** 2
+        flat = x.double().flatten(1)
+        scaled = flat / alpha[:, None].clamp(min=1e-300)
+        square = torch.cat([torch.cdist(scaled, part) for part in self._blocks()], 1) ** 2 * alpha[:, None] ** 2
         square = torch.where(alpha[:, None] > 0, square, flat.square().sum(1, keepdim=True))
         return -square / (2 * sigma[:, None] ** 2)
 
@@ -168,7 +176,8 @@ class Empirical:
         if allowed is not None:
             logits = torch.where(allowed, logits, -torch.inf)
         r = torch.softmax(logits - logits.amax(1, keepdim=True), 1)
-        x0 = r @ self.points.double().flatten(1)
+        shares = r.split(max(1, BLOCK // math.prod(self.shape)), dim=1)
+        x0 = torch.stack([share @ part for share, part in zip(shares, self._blocks(), strict=True)]).sum(0)
         eps = (x.double().flatten(1) - alpha[:, None] * x0) / tiny[:, None]
         eps = torch.where(sigma[:, None] > 0, eps, 0.0)
         return Denoised(x0.reshape(x.shape).to(x.dtype), eps.reshape(x.shape).to(x.dtype))
