@@ -374,7 +374,7 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "value[low : low ⟦+→-⟧ size]",
         ],
     ),
-    "objective.py": (
+    "objective/weight.py": (
         "test_objective.py test_verify.py::test_theorem",
         [
             "torch.exp(⟦2→1⟧ * path.lam(t))",
@@ -383,13 +383,23 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "snr(path, t) ⟦+→-⟧ self.sd**-2",
             "return ⟦-slope→slope⟧(path.lam, t) * snr(path, t)",
             "torch.sigmoid(self.bias - ⟦2→1⟧ * path.lam(t))",
+        ],
+    ),
+    "objective/time.py": (
+        "test_objective.py test_verify.py::test_theorem",
+        [
             "torch.exp(-(((z ⟦-→+⟧ mean) / std) ** 2) / 2)",
             "(std * math.sqrt(⟦2→3⟧ * math.pi))",
             "/ (t * (1 ⟦-→+⟧ t))",
             "path.time(⟦-self→self⟧.mean - self.std",
             "(index % self.strata ⟦+→-⟧ uniform(",
+        ],
+    ),
+    "objective/loss.py": (
+        "test_objective.py test_verify.py::test_theorem",
+        [
             "return w ⟦/→*⟧ self.times.density(t, path)",
-            "prediction.gain(model.path, t) ** ⟦2→1⟧\n",
+            "rule.gain(path, t) ** ⟦2→1⟧,",
         ],
     ),
 }

@@ -45,7 +45,7 @@ from .value import Curve, Likelihood, door
 
 
 class Draws(Protocol):
-    """Times at which an integral over t is looked at: quantiles, and their density. Those of objective.py are such."""
+    """Times at which an integral over t is looked at: quantiles, and their density, as objective/time.py has."""
 
     def times(self, u: Tensor, path: Path) -> Times: ...
 
