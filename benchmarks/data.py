@@ -57,7 +57,7 @@ def drawn(folder: Path, n: int = 2000) -> Path:
 
 def unpacked(source: Path, folder: Path, n: int) -> Path:
     """The pictures of a parquet file as files, n of them."""
-    for i, row in enumerate(islice(room._listing(source).train, n)):
+    for i, row in enumerate(islice(room.sources.listing(source).train, n)):
         (folder / str(row.label)).mkdir(exist_ok=True)
         (folder / str(row.label) / f"{i}.jpg").write_bytes(
             row.source if isinstance(row.source, bytes) else row.source.read_bytes()  # type: ignore[union-attr]
@@ -96,7 +96,7 @@ def main() -> None:
         recipe = Recipe.parse({**recipe.model_dump(), "train": {**recipe.train.model_dump(), "batch": args.batch}})
         data = recipe.read()
         learner = Learner(model := recipe.build(data), data, recipe.plan(model, data), recipe.aim())
-        files = Files(room._listing(source))
+        files = Files(room.sources.listing(source))
         theirs, turns = iter(DataLoader(files, args.batch, shuffle=True, drop_last=True)), []
         count = max(1, min(len(files) // args.batch // (args.turns + 1), 20))
         step = iter(range(10**9))

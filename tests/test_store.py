@@ -120,6 +120,14 @@ def test_who_comes_while_others_pack_waits_and_finds(tmp_path: Path, monkeypatch
         same(one, load(folder))
 
 
+def test_a_broken_store_in_the_cache_is_packed_again(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "some")
+    packed(folder)
+    place = max(store.cache().glob("some-*"), key=lambda path: path.stat().st_mtime_ns)
+    (place / "train.npy").write_bytes(b"")
+    same(packed(folder), load(folder))
+
+
 def test_a_cache_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path / "file"))

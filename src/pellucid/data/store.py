@@ -140,6 +140,14 @@ def open_(folder: Path) -> Dataset:
     )
 
 
+def kept(folder: Path) -> Dataset | None:
+    """The store at `folder`, if there is one that can be opened."""
+    try:
+        return open_(folder) if is_store(folder) else None
+    except PellucidError:
+        return None
+
+
 def _half(folder: Path, name: str, held: dict[str, Any]) -> Split | None:
     if f"{name}.npy" not in held:
         return None
@@ -162,7 +170,7 @@ def mapped(path: Path) -> Tensor:
 
 def _broken(folder: Path, error: Exception) -> PellucidError:
     why = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
-    return PellucidError(f"the store {folder} is damaged ({why}); remove it, and it is packed again.")
+    return PellucidError(f"the store {folder} is damaged ({why}); remove it, and pack it again.")
 
 
 def damaged(folder: Path) -> Iterator[Skipped]:
