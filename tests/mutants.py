@@ -152,7 +152,7 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "torch.tan(high + ramp * (low ⟦-→+⟧ high))",
             "beyond + (1 ⟦-→+⟧ beyond) * torch.arange",
             "torch.exp(⟦-→⟧self.mean - self.scale * quantile(share))",
-            "(-_end(path).log() ⟦-→+⟧ self.mean) / self.scale",
+            "(-end(path).log() ⟦-→+⟧ self.mean) / self.scale",
         ],
     ),
     "grids/indices.py": (
@@ -229,7 +229,7 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "self.weights.log() - square / ⟦2→1⟧",
             "back(alpha⟦[:, None, None]→[:, None, None] ** 2⟧ * self._variances * white)",
             "back(⟦sigma→alpha⟧[:, None, None] * white)",
-            "points) ** 2 * alpha[:, None] ** ⟦2→1⟧",
+            "self._blocks()], 1) ** 2 * alpha[:, None] ** ⟦2→1⟧",
             "-square / (⟦2→1⟧ * sigma[:, None] ** 2)",
             "dim * (sigma.log() + math.log(2 * math.pi) / ⟦2→1⟧)",
             "(x.double().flatten(1) ⟦-→+⟧ alpha[:, None] * x0)",
@@ -342,16 +342,34 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
     "guidance/linear.py": (
         "test_guidance.py",
         [
-            "u0 + w * (c0 ⟦-→+⟧ u0)",
-            "⟦u1→c1⟧ + w * (c1 - u1)",
+            "u.x0 + w * (c.x0 ⟦-→+⟧ u.x0)",
+            "u.eps + w * (⟦c→u⟧.eps - u.eps)",
+            "torch.where(std > 0, own ⟦/→*⟧ std, 1.0)",
+            "(1 + self.rescale * (ratio ⟦- 1→⟧))",
+            "return self.scale == ⟦1→0⟧",
+            "Denoised(line(c, u, self.scale).x0, ⟦u→c⟧.eps)",
+        ],
+    ),
+    "samplers/scales.py": (
+        "test_scales.py",
+        [
+            "s * (r ⟦-→+⟧ new) ** 2 / (rho",
+            "(rho * rho_new + s**2 ⟦+→-⟧ r * new)",
+            "s / rho ⟦-→+⟧ s / torch.hypot",
+            "torch.where(first, ⟦-→⟧path.alpha(t) * again, 0.0)",
+            "*(rows[1] ⟦-→+⟧ rows[0])",
+            "sigma ⟦+→-⟧ alpha * noise",
+        ],
+    ),
+    "guidance/rule.py": (
+        "test_guidance.py",
+        [
             "(t ⟦>=→>⟧ low) & (t <= high)",
             "(t >= low) ⟦&→|⟧ (t <= high)",
-            "torch.full_like(t, self.rule.scale), ⟦1.0→0.0⟧",
             "torch.cat([⟦kept, dropped→dropped, kept⟧])",
             'cond.get("drop", ⟦~dropped→dropped⟧)',
-            "x0.std(axes, keepdim=True) ⟦/→*⟧ d.x0.std",
-            "(1 + self.rule.rescale * (ratio ⟦- 1→⟧))",
-            "d.eps + back * (d.x0 ⟦-→+⟧ new)",
+            "d.eps + back * (d.x0 ⟦-→+⟧ x0)",
+            "torch.where(mask, guided.x0, ⟦c→guided⟧.x0)",
         ],
     ),
     "denoiser.py": (

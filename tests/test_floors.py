@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import mutants
+
 HOUSE = Path(__file__).parents[1] / "src" / "pellucid"
 FLOORS = [
     "errors",  # the cellar, floor -1
@@ -85,3 +87,8 @@ def test_nothing_runs_code_from_data_or_seeds_the_world(path: Path) -> None:
 @every_module
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_every_mutant_is_of_the_source_as_it_stands() -> None:
+    """A flip that is found nowhere proves nothing."""
+    assert len(list(mutants.mutants(""))) > 200
