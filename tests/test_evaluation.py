@@ -16,7 +16,7 @@ from pellucid import PellucidError
 from pellucid.cli import main
 from pellucid.cli.evaluate import given
 from pellucid.data import Dataset, Split, encode
-from pellucid.evaluation import Evaluation, Record, Row, check, compare, evaluate
+from pellucid.evaluation import Evaluation, Record, Row, check, comparable, compare, evaluate
 from pellucid.explain.evaluated import evaluated
 from pellucid.metrics import registry
 from pellucid.metrics.features import Values, look, reader
@@ -117,6 +117,23 @@ def test_the_same_question_has_the_same_answer(good: Evaluation) -> None:
     assert again.rows == good.record.rows and again.pairs == good.record.pairs
 
 
+def test_what_was_never_seen_is_not_known_to_be_zero() -> None:
+    """Samples that are all alike hit no ball of the data, and that is known as well as their number allows."""
+    record = evaluate(Split(torch.full((40, 6), 50.0)), DATA, Values()).record
+    for name in ("precision", "recall", "density", "coverage", "copies"):
+        span = record.row(name).samples
+        assert span.value == span.low == 0 < span.high < 0.1
+
+
+@pytest.mark.parametrize("change", [{"n": 100}, {"features": "other"}, {"data": "other"}], ids=str)
+def test_what_will_not_compare_is_refused_before_anything_is_drawn(good: Evaluation, change: dict[str, object]) -> None:
+    comparable(good.record, 200, DATA, eyes=Values())
+    data = replace(DATA, test=points(150, 9)) if "data" in change else DATA
+    eyes = look("untrained", torch.zeros(1, 1, 8, 8), None, 0) if "features" in change else Values()
+    with pytest.raises(PellucidError, match="so it does not compare"):
+        comparable(good.record, 100 if "n" in change else 200, data, eyes=eyes)
+
+
 # records ----------------------------------------------------------------------------------------------------------
 
 
@@ -194,7 +211,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "few real": (lambda: check(X, Dataset("x", X, Split(X.x[:3]))), "in the held-out half of x there are 3 samples"),
     "constant": (
         lambda: evaluate(X, replace(DATA, test=Split(torch.ones(50, 6))), Values()),
-        "the values of all 50 held-out samples are equal",
+        "all 50 held-out samples look alike to values",
     ),
     "leak": (lambda: evaluate(X, replace(DATA, test=Split(DATA.train.x[:50])), Values()), "are training data too"),
 }
@@ -325,18 +342,22 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
 # while it trains --------------------------------------------------------------------------------------------------
 
 
+RUNS = {"plain": [], "measured": ["eval.every=2", "eval.n=20", "eval.features=untrained"]}
+
+
 def state(folder: Path) -> dict[str, dict[str, Tensor]]:
     return pl.checkpoint.latest(folder).tensors
 
 
 def test_a_run_that_is_measured_is_the_same_run(pellucid: Command, tmp_path: Path) -> None:
-    for name, extra in {"plain": [], "measured": ["eval.every=2", "eval.n=20", "eval.features=untrained"]}.items():
+    for name, extra in RUNS.items():
         assert pellucid("train", "digits", *SMALL, *extra, "--runs", ".", "--name", name)[0] == 0
     plain, measured = state(Path("plain")), state(Path("measured"))
     assert plain.keys() == measured.keys()
     assert all(torch.equal(plain[group][key], measured[group][key]) for group in plain for key in plain[group])
-    rows = [json.loads(line)["loss"] for line in Path("plain/metrics.jsonl").read_text().splitlines()]
-    assert rows == [json.loads(line)["loss"] for line in Path("measured/metrics.jsonl").read_text().splitlines()]
+    lines = [[json.loads(line) for line in Path(f"{run}/metrics.jsonl").read_text().splitlines()] for run in RUNS]
+    plain_loss, measured_loss = ([line["loss"] for line in each if "loss" in line] for each in lines)
+    assert plain_loss and plain_loss == measured_loss
     found = sorted(Path("measured/evaluations").iterdir())
     assert [path.name for path in found] == ["step_0000002.json", "step_0000004.json"]
     assert [Record.load(path).about["step"] for path in found] == [2, 4]

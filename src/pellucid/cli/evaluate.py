@@ -60,8 +60,16 @@ def evaluate(
     if data is None and not is_run:
         raise PellucidError(f"{what} is no run; say with --data which real data its pictures are to be like.")
     real, resize = _real(data or what)
+    read = None if is_run else given(what, real, n)
+    count = len(read[0].x) if read else n or min(USUAL, len(real.train.x))
+    if read:
+        evaluation.check(read[0], real)
+    if other:
+        evaluation.comparable(other, count, real, resize)
     eyes, judge = sight(features, real, device(on))
-    samples, about = _drawn(what, real, n, seed, batch, device(on)) if is_run else given(what, real, n)
+    if other:
+        evaluation.comparable(other, count, real, resize, eyes)
+    samples, about = read or _drawn(what, real, count, seed, batch, device(on))
     with progress("evaluating") as show:
         seeds = about.get("seed"), 0
         found = evaluation.evaluate(
@@ -88,7 +96,7 @@ def _real(source: str) -> "tuple[Dataset, str]":
 
 
 def _drawn(
-    run: str, real: "Dataset", n: int | None, seed: int | None, batch: int | None, on: "torch.device"
+    run: str, real: "Dataset", n: int, seed: int | None, batch: int | None, on: "torch.device"
 ) -> "tuple[Split, dict[str, Any]]":
     """Samples by the run's own settings, and how they were drawn."""
     from .. import checkpoint, drawing
@@ -97,7 +105,7 @@ def _drawn(
     shape = tuple(found.meta["config"]["shape"])
     if shape != real.shape:
         raise PellucidError(f"{run} draws samples of shape {shape}, the data have {real.shape}; give its own --data.")
-    given = {"n": n or min(USUAL, len(real.train.x)), "seed": seed, "batch": batch}
+    given = {"n": n, "seed": seed, "batch": batch}
     order = drawing.of_run(run, found).changed({key: value for key, value in given.items() if value is not None})
     order = classed(order, real)
     with progress("drawing") as show:

@@ -80,10 +80,11 @@ def likelihood(
     grain = 2 / 255 if source.pictures else 0.0
     low = spread.level(grain, 1e-3) if grain else 1e-3
     points = spread if grain and not spread.level(grain, 0.0) else None  # in the bins, for the bounds too
+    std = source.std or 0.5  # of data that are all alike there is none
     common: dict[str, Any] = {"cond": heard, "grain": grain, "rounds": rounds, "seed": seed, "batch": batch}
     settings: dict[str, dict[str, Any]] = {
-        "discrete": {"steps": steps, "grid": Lam(sigma_min=low), "std": source.std, "dequantise": points},
-        "continuous": {"low": low, "std": source.std, "times": draws, "dequantise": points},
+        "discrete": {"steps": steps, "grid": Lam(sigma_min=low), "std": std, "dequantise": points},
+        "continuous": {"low": low, "std": std, "times": draws, "dequantise": points},
         "flow": {"divergence": trace, "dequantise": spread, "sampler": solver.sampler, "steps": flow_steps, "low": low},
     }
     rows: list[Likelihood] = []

@@ -19,7 +19,7 @@ from ..data import Dataset, Split, encode
 from ..errors import PellucidError
 from ..metrics import Case, Figure, Judge, Metric, Origin, View, origin, registry
 from ..metrics.features import Features, Values
-from .record import Eyes, Pair, Real, Record, Row, Seeds, Sizes, Span
+from .record import Eyes, Pair, Real, Record, Row, Seeds, Sizes, Span, alike
 
 LEAST = 20  # samples in a set
 PAIRS = 16
@@ -97,6 +97,20 @@ def check(samples: Split, data: Dataset) -> None:
         raise PellucidError("some samples are not finite numbers; the model has not learnt, or leave them out.")
 
 
+def comparable(other: Record, n: int, data: Dataset, resize: str = "none", eyes: Features | None = None) -> None:
+    """Refuse, before there is anything to compare, n samples for which `other` answers another question."""
+    rows = [row for row in other.rows if row.name == "frechet"]  # of all samples, and of what the eyes see
+    if not rows or data.test is None:
+        raise PellucidError("the evaluation to compare with has no Frechet distance; evaluate it again.")
+    sizes = Sizes(samples=n, real=len(data.test.x), train=len(data.train.x))
+    update = {
+        "samples": rows[0].samples.model_copy(update={"n": sizes}),
+        "real": Real(name=data.name, split="test", sha256=digest(data), resize=resize),
+        "eyes": Eyes(**eyes.plain()) if eyes else rows[0].eyes,
+    }
+    alike(rows[0].model_copy(update=update), rows[0])
+
+
 def _kind(x: Tensor) -> str:
     return f"{'pictures' if x.dtype == torch.uint8 else 'points'} of shape {tuple(x.shape[1:])}"
 
@@ -108,7 +122,7 @@ def _case(samples: Split, data: Dataset, eyes: Features, judge: Judge | None, se
     real = _view(data.test, eyes)
     if not bool((real.features.std(0) > 0).any()):
         raise PellucidError(
-            f"the {eyes.name} of all {len(real.x)} held-out samples are equal; take other data or --features."
+            f"all {len(real.x)} held-out samples look alike to {eyes.name}; take other data or --features."
         )
     return Case(_view(samples, eyes), real, train, twin._replace(features=eyes(twin.x)), seed, judge)
 

@@ -137,14 +137,15 @@ def compare(a: Record, b: Record) -> list[Difference]:
     found = []
     for row in a.rows:
         for other in (other for other in b.rows if other.name == row.name):
-            _alike(row, other)
+            alike(row, other)
             found.append(_difference(row, other))
     if not found:
         raise PellucidError("the two evaluations have no figure in common; evaluate both on the same data.")
     return found
 
 
-def _alike(a: Row, b: Row) -> None:
+def alike(a: Row, b: Row) -> None:
+    """Refuse two figures that depend on different things."""
     parts: list[tuple[str, Any, Any, str]] = [
         ("n", a.samples.n, b.samples.n, "the same -n"),
         ("features", a.eyes, b.eyes, "the same --features"),

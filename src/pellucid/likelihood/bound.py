@@ -299,7 +299,7 @@ def _bound(
     found = torch.cat([torch.stack(rows, 2) for rows in columns])  # [n, 3 + parts, rounds]
     table = found[:, 3:]
     each = table.mean(2)
-    curve = Curve(edges, each.mean(0), each.std(0) / n**0.5)
+    curve = Curve(edges, each.mean(0), each.std(0) / n**0.5) if parts and n > 1 else None
     terms = {"prior": found[:, 0], "diffusion": -table.sum(1), "decoder": found[:, 1]}
     terms |= {"grain": found[:, 2]} if asked.spread else {}
     calls, seconds = rounds * (parts + 1), time.perf_counter() - began

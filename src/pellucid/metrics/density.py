@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .estimate import POSITIVE, SHARES, Figure, halved
+from .estimate import POSITIVE, SHARES, Figure, halved, share
 from .metric import Case, Metric, registry
 from .precision import Distances, inside
 
@@ -41,6 +41,7 @@ def expected_coverage(n: int, m: int, k: int) -> float:
 
 Statistic = Callable[[Distances, int], float]
 STATISTICS = {"density": (density, POSITIVE), "coverage": (coverage, SHARES)}
+SIDES = {"density": 1, "coverage": 0}  # of which set it is hits
 
 
 @registry.register("density-coverage", "dc")
@@ -55,7 +56,12 @@ class DensityCoverage(Metric):
 
     def __call__(self, case: Case) -> dict[str, Figure]:
         d = Distances.of(case.samples.features, case.real.features, self.k)
-        return {name: self._figure(d, *statistic, case.seed) for name, statistic in STATISTICS.items()}
+        return {name: self._figure(d, name, case.seed) for name in STATISTICS}
 
-    def _figure(self, d: Distances, of: Statistic, within: tuple[float, float], seed: int) -> Figure:
-        return halved(of(d, self.k), lambda i, j: of(d.take(i, j), self.k), *d.xy.shape, within=within, seed=seed)
+    def _figure(self, d: Distances, name: str, seed: int) -> Figure:
+        of, within = STATISTICS[name]
+        found = halved(of(d, self.k), lambda i, j: of(d.take(i, j), self.k), *d.xy.shape, within=within, seed=seed)
+        hits = share(inside(d, self.k).any(SIDES[name]))
+        if name == "density":  # a hit is 1/k or more of it, and hits may have been missed
+            hits = Figure(found.value, 0, found.low, hits.high / self.k)
+        return found.spanning(hits)

@@ -5,7 +5,8 @@
     halves      T(x*), x* one half of x, drawn without replacement: n/2 of n have for the mean of x the bootstrap's
                 variance s^2/n exactly (Bickel, Goetze & van Zwet 1997, sec. 4). No sample is there twice, which would
                 deceive whatever looks for neighbours
-    share       Wilson's interval (1927) for hits among n
+    share       Wilson's interval (1927) for hits among n; the wider of this and halves, where what is hit is drawn too,
+                as halves alone are sure of a share that is 0 or 1 in all of them
 
 The first costs one evaluation of T, however large the samples. Where both laws are equal a squared distance has no
 slope, and both resamplings then err on the wide side: what they say is the spread of its square.
@@ -44,6 +45,11 @@ class Figure(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
+
+    def spanning(self, other: "Figure") -> "Figure":
+        """The same value with the wider of two intervals on either side, and the larger error."""
+        low, high = min(self.low, other.low), max(self.high, other.high)
+        return Figure(self.value, max(self.error, other.error), low, high)
 
     @staticmethod
     def of(value: float, error: float, within: tuple[float, float] = REALS) -> "Figure":

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..errors import PellucidError
-from .estimate import SHARES, Figure, halved
+from .estimate import SHARES, Figure, halved, share
 from .metric import Case, Metric, registry
 from .sets import both, distances
 
@@ -78,5 +78,5 @@ class PrecisionRecall(Metric):
         return {name: self._estimate(side, case.seed) for name, side in sides.items()}
 
     def _estimate(self, d: Distances, seed: int) -> Figure:
-        value = precision(d, self.k)
-        return halved(value, lambda i, j: precision(d.take(i, j), self.k), *d.xy.shape, within=SHARES, seed=seed)
+        hits, of = share(inside(d, self.k).any(1)), lambda i, j: precision(d.take(i, j), self.k)
+        return halved(hits.value, of, *d.xy.shape, within=SHARES, seed=seed).spanning(hits)
