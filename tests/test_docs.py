@@ -97,7 +97,7 @@ def parse(arguments: list[str]) -> None:
     from pellucid.cli import app
 
     command: Any = typer.main.get_command(app)
-    if arguments[0] in command.commands:
+    while arguments and arguments[0] in getattr(command, "commands", {}):
         arguments, command = arguments[1:], command.commands[arguments[0]]
     command.make_context("pellucid", list(arguments))
 

@@ -49,7 +49,14 @@ class Commands(SphinxDirective):
         from pellucid.cli import app
 
         group: Any = typer.main.get_command(app)
-        return [nodes.raw("", account(*item), format="html") for item in group.commands.items()]
+        return [nodes.raw("", account(*item), format="html") for item in flat(group.commands)]
+
+
+def flat(commands: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by its name, those within others too: data pack, data check."""
+    for name, command in commands.items():
+        within = getattr(command, "commands", None)
+        yield from flat(within, f"{before}{name} ") if within else [(f"{before}{name}", command)]
 
 
 def account(name: str, command: Any) -> str:
@@ -57,7 +64,7 @@ def account(name: str, command: Any) -> str:
     line = " ".join([name, *(shown(p) for p in command.params if p.param_type_name == "argument")])
     rows = "".join(f"<tr><td>{names(p)}</td><td>{meaning(p)}</td></tr>" for p in command.params)
     table = f'<table class="docutils align-default"><tbody>{rows}</tbody></table>'
-    return f'<h2 id="{name}">{name}</h2><pre class="plain">pellucid {escape(line)}</pre><p>{command.help}</p>{table}'
+    return f'<h2 id="{name.replace(" ", "-")}">{name}</h2><pre class="plain">pellucid {escape(line)}</pre><p>{command.help}</p>{table}'
 
 
 def names(parameter: Any) -> str:
