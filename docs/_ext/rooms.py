@@ -64,7 +64,8 @@ def account(name: str, command: Any) -> str:
     line = " ".join([name, *(shown(p) for p in command.params if p.param_type_name == "argument")])
     rows = "".join(f"<tr><td>{names(p)}</td><td>{meaning(p)}</td></tr>" for p in command.params)
     table = f'<table class="docutils align-default"><tbody>{rows}</tbody></table>'
-    return f'<h2 id="{name.replace(" ", "-")}">{name}</h2><pre class="plain">pellucid {escape(line)}</pre><p>{command.help}</p>{table}'
+    head = f'<h2 id="{name.replace(" ", "-")}">{name}</h2>'
+    return f'{head}<pre class="plain">pellucid {escape(line)}</pre><p>{command.help}</p>{table}'
 
 
 def names(parameter: Any) -> str:
