@@ -2,11 +2,12 @@ r"""Optimisers: what a gradient g does to a weight.
 
     adamw   m, v <- averages of g, g^2;   theta <- theta - lr (m / sqrt v + decay theta)    (Loshchilov & Hutter 2019)
     adam    the same with g + decay theta in place of g                                     (Kingma & Ba 2015)
-    muon    M <- mu M + g;   theta <- theta - lr (0.2 sqrt(max(rows, columns)) U V' + decay theta),   mu M + g = U S V'
+    muon    M <- mu M + g;   theta <- theta - lr (rms sqrt(max(rows, columns)) U V' + decay theta),   mu M + g = U S V'
 
-Muon (Jordan et al. 2024; the factor of Liu et al. 2025, which makes its steps as large as AdamW's, so that one rate
-serves both) is for the matrices of linear layers; U V' comes from a few of Newton's and Schulz's steps. All else is
-AdamW's. Only matrices and kernels decay: a decay of norms, biases and gains has no reason.
+Muon (Jordan et al. 2024) is for the matrices of linear layers; U V' comes from a few of Newton's and Schulz's steps.
+The root mean square of its step's numbers is `rms`: 1, as AdamW's at first, so that one rate serves both; Liu et al.
+(2025) take 0.2, as AdamW's have it later. All else is AdamW's. Only matrices and kernels decay: that norms, biases and
+gains should has no reason.
 
 All are torch's own, fused where it fuses. To add one, write a frozen dataclass and register it.
 """
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..registry import Count, Registry, Share
+from ..registry import Count, Positive, Registry, Share
 
 registry: "Registry[Optimiser]" = Registry("optimiser")
 
@@ -66,6 +67,7 @@ class Muon(Optimiser):
 
     momentum: Share = 0.95
     steps: Count = 5
+    rms: Positive = 1.0
 
     def make(self, model: nn.Module, lr: float, betas: tuple[float, float], decay: float) -> torch.optim.Optimizer:
         matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear) and min(m.weight.shape) > 1]
@@ -75,29 +77,36 @@ class Muon(Optimiser):
         )
         if not matrices:
             return rest
-        settings: dict[str, Any] = {"lr": lr, "weight_decay": decay, "momentum": self.momentum, "ns_steps": self.steps}
-        return Both(torch.optim.Muon(matrices, **settings, adjust_lr_fn="match_rms_adamw"), rest)
+        scale = self.rms / 0.2  # torch's own
+        shrink = decay / scale  # which multiplies it again
+        settings: dict[str, Any] = {"lr": lr, "weight_decay": shrink, "momentum": self.momentum, "ns_steps": self.steps}
+        return Both((torch.optim.Muon(matrices, **settings, adjust_lr_fn="match_rms_adamw"), scale), (rest, 1.0))
 
 
 class Both(torch.optim.Optimizer):
-    """Optimisers of different parameters as one: their groups and states are its own."""
+    """Optimisers of different parameters as one, each with a factor of the rate: groups and states are its own."""
 
-    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+    def __init__(self, *parts: tuple[torch.optim.Optimizer, float]) -> None:
         self.parts = parts
-        super().__init__([group for part in parts for group in part.param_groups], {})
+        super().__init__([group for part, _ in parts for group in part.param_groups], {})
         self._share()
 
     def _share(self) -> None:
         done = 0
-        for part in self.parts:
+        for part, _ in self.parts:
             part.param_groups = self.param_groups[done : done + len(part.param_groups)]
             part.state = self.state
             done += len(part.param_groups)
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move all parameters."""
-        for part in self.parts:
+        for part, scale in self.parts:
+            rates = [group["lr"] for group in part.param_groups]
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = scale * rate
             part.step()
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = rate
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take the state that `state_dict` gave."""
