@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -55,7 +54,9 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Learnt:
     return learn
 
 
-def crossed(model: Model, name: str, own: samplers.Sampler | str, steps: int, grid: grids.Grid | str) -> dict[str, float]:
+def crossed(
+    model: Model, name: str, own: samplers.Sampler | str, steps: int, grid: grids.Grid | str
+) -> dict[str, float]:
     """The excess of the model's samples by every sampler on every path, as "sampler on path"."""
     ways: dict[str, tuple[samplers.Sampler | str, int, grids.Grid | str]] = {
         each: (each, steps, "karras") for each, steps in SAMPLERS.items()

@@ -1,6 +1,6 @@
 """A system by itself: its choices as a row of the design space, and what its path and its sampler make of a known law.
 
-Nothing is trained here: the exact denoiser of eight Gaussians answers, so that what is seen is the path and the sampler.
+Nothing is trained here: the exact denoiser of eight Gaussians answers, so that only the path and the sampler are seen.
 """
 
 import math
