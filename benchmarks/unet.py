@@ -2,24 +2,37 @@
 
     python -m benchmarks.unet [--turns 10] [--batch 32]        (pip install -c constraints.txt diffusers)
 
-32 x 32 pictures, 64 channels, float32. `step` is a training step as each library's own trainer takes it: gradient
-clipping, AdamW and a moving average of the weights included. Figures are images/s: the median of all turns and their
-range; the last column is the median, and the range, of the ratios within each turn.
+32 x 32 pictures, 64 channels, float32. `training` is a step as each library's own trainer takes it, from bytes to
+weights: noise, clipping, AdamW and a moving average included; `sampling` is DDIM. Figures are images/s, for sampling
+steps of an image: the median of all turns and their range; the last column is the median, and the range, of the ratios
+within each turn. Memory is what training takes at its peak, each in a process of its own.
 """
 
 import argparse
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 
-from pellucid.ema import EMA
+from pellucid import sample
+from pellucid.data import Dataset, Split
+from pellucid.denoiser import Denoiser
 from pellucid.nets import UNet
+from pellucid.objective import Objective
+from pellucid.training import Learner, Plan
 from pellucid.types import Context
 
 Answer = Callable[[Tensor, Tensor], Tensor]
@@ -84,26 +97,93 @@ def gradient(net: Any, answer: Answer) -> Callable[[Tensor, Tensor], None]:
     return run
 
 
-def step(net: Any, answer: Answer) -> Callable[[Tensor, Tensor], None]:
-    """A training step."""
-    ours = isinstance(net, UNet)
-    optimizer = torch.optim.AdamW(net.parameters(), 1e-4, fused=True if ours else None)
-    ema: Any = EMA(net) if ours else EMAModel(net.parameters())
-    learn = gradient(net, answer)
+class Theirs:
+    """Training and sampling as diffusers' own example has them: a plain loop with AdamW and a moving average."""
 
-    def run(x: Tensor, clock: Tensor) -> None:
-        learn(x, clock)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        ema.update(net) if ours else ema.step(net.parameters())
+    def __init__(self, net: Any, data: Dataset) -> None:
+        self.net, self.ema = net, EMAModel(net.parameters(), use_ema_warmup=True, power=0.75)
+        self.optimizer, self.scheduler = torch.optim.AdamW(net.parameters(), 1e-4), DDPMScheduler()
+        self.pictures = TensorDataset(data.train.x)
 
-    return run
+    def step(self, batch: int) -> None:
+        (x,) = next(iter(DataLoader(self.pictures, batch, shuffle=True)))
+        x = x.float() / 127.5 - 1
+        noise, t = torch.randn_like(x), torch.randint(0, 1000, (batch,))
+        nn.functional.mse_loss(self.net(self.scheduler.add_noise(x, noise, t), t).sample, noise).backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.net.parameters())
+
+    def sample(self, batch: int) -> None:
+        pipeline = DDIMPipeline(self.net, DDIMScheduler())
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline(batch_size=batch, num_inference_steps=STEPS, output_type="np")
 
 
-def seconds(run: Callable[[Tensor, Tensor], None], batch: int) -> float:
-    x, clock = torch.randn(batch, 3, 32, 32), 1000 * torch.rand(batch)
+class Ours:
+    """The same by this library: a learner of the same objective, and DDIM."""
+
+    def __init__(self, net: UNet, data: Dataset) -> None:
+        self.model = Denoiser(net, "vp", "eps")
+        self.learner = Learner(self.model, data, Plan(steps=1000, batch=32, lr=1e-4), Objective())
+
+    def step(self, batch: int) -> None:
+        self.learner.plan = replace(self.learner.plan, batch=batch)
+        self.learner.advance()
+
+    def sample(self, batch: int) -> None:
+        sample(self.model.eval(), batch, sampler="ddim", steps=STEPS)
+
+
+STEPS = 2
+
+
+def pictures(n: int = 512) -> Dataset:
+    """Bytes."""
+    x = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Dataset("noise", Split(x, None, None), None)
+
+
+def memory(who: str, batch: int) -> float:
+    """MiB that two steps of training take beyond what was there before them, in a process of their own."""
+    command = [sys.executable, "-m", "benchmarks.unet", "--memory", who, "--batch", str(batch)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def taken(who: str, batch: int) -> float:
+    """What `memory` asks a process of its own."""
+    pair = dict(zip(("theirs", "ours"), networks(), strict=True))
+    side: Any = Theirs(pair[who], pictures()) if who == "theirs" else Ours(pair[who], pictures())
+    del pair
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        side.step(batch)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def peaks(turns: int = 5) -> dict[str, float]:
+    """Operations a second of the best matrix product and of the best convolution of the networks' kind."""
+    a, x = torch.randn(1024, 1024), torch.randn(32, 128, 16, 16).to(memory_format=torch.channels_last)
+    w = torch.randn(128, 128, 3, 3).to(memory_format=torch.channels_last)
+    works = {
+        "matrix": (2 * 1024**3, lambda: a @ a),
+        "convolution": (2 * 9 * 128**2 * 256 * 32, lambda: conv2d(x, w, padding=1)),
+    }
+    return {name: cost / min(timed(run) for _ in range(turns)) for name, (cost, run) in works.items()}
+
+
+def cost(net: Any, answer: Answer) -> float:
+    """Floating-point operations of a sample, forth and back."""
+    with FlopCounterMode(display=False) as counter:
+        gradient(net, answer)(torch.randn(2, 3, 32, 32), torch.rand(2))
+    return counter.get_total_flops() / 2
+
+
+def timed(run: Callable[[], Any]) -> float:
+    """Seconds."""
     began = time.perf_counter()
-    run(x, clock)
+    run()
     return time.perf_counter() - began
 
 
@@ -115,7 +195,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--memory", choices=("theirs", "ours"))
     args, _ = parser.parse_known_args()
+    if args.memory:
+        print(taken(args.memory, args.batch))
+        return
     theirs, ours = networks()
     answers: list[tuple[Any, Answer]] = [
         (theirs, lambda x, clock: theirs(x, clock).sample),
@@ -125,13 +209,34 @@ def main() -> None:
     with torch.no_grad():
         a, b = (answer(x, clock) for _, answer in answers)
     print(f"largest difference of answers {(a - b).abs().max():.1e}, of {a.abs().max():.2f}")
-    print(f"{'':10s}{'diffusers':>26s}{'pellucid':>26s}{'ratio':>24s}")
-    for work in (forward, gradient, step):
-        runs = [work(net, answer) for net, answer in answers]
-        turns = [[seconds(run, args.batch) for run in runs] for _ in range(args.turns + 1)][1:]  # the first warms up
-        a, b = ([args.batch / turn[i] for turn in turns] for i in (0, 1))
+    print(f"{'images/s':10s}{'diffusers':>26s}{'pellucid':>26s}{'ratio':>24s}")
+    x, clock, batch = torch.randn(args.batch, 3, 32, 32), 1000 * torch.rand(args.batch), args.batch
+    sides = Theirs(theirs, pictures()), Ours(ours, pictures())
+    rows: dict[str, list[Callable[[], None]]] = {
+        "forward": [partial(forward(*pair), x, clock) for pair in answers],
+        "gradient": [partial(gradient(*pair), x, clock) for pair in answers],
+        "training": [partial(side.step, batch) for side in sides],
+        "sampling": [partial(side.sample, batch) for side in sides],
+    }
+    paces = {}
+    for name, runs in rows.items():
+        turns = [[timed(run) for run in runs] for _ in range(args.turns + 1)][1:]  # the first warms up
+        images = batch / STEPS if name == "sampling" else batch  # of a step
+        a, b = ([images / turn[i] for turn in turns] for i in (0, 1))
+        paces[name] = median(a), median(b)
         ratios = [turn[0] / turn[1] for turn in turns]
-        print(f"{work.__name__:10s}{spread(a):>26s}{spread(b):>26s}{spread(ratios):>24s}", flush=True)
+        print(f"{name:10s}{spread(a):>26s}{spread(b):>26s}{spread(ratios):>24s}", flush=True)
+    top, costs = peaks(), [cost(*pair) for pair in answers]
+    rates = [c * pace / 1e9 for c, pace in zip(costs, paces["training"], strict=True)]
+    print(f"GFLOP an image, forth and back: {costs[0] / 1e9:.2f}, {costs[1] / 1e9:.2f}")
+    print(
+        f"GFLOP/s of training: {rates[0]:.0f}, {rates[1]:.0f}; peaks "
+        + ", ".join(f"{k} {v / 1e9:.0f}" for k, v in top.items())
+    )
+    share = median(timed(partial(sides[1].learner.lesson, n)) for n in range(9)) * paces["training"][1] / batch
+    print(f"share of a step that makes the batch: {share:.2%}")
+    used = [memory(who, batch) for who in ("theirs", "ours")]
+    print(f"MiB of training at its peak: {used[0]:.0f}, {used[1]:.0f}, ratio {used[1] / used[0]:.2f}")
 
 
 if __name__ == "__main__":
