@@ -25,7 +25,7 @@ def likelihood(
     data: Annotated[str, typer.Option(help="test or train of the run's own data, or another source.")] = "test",
     kind: Annotated[str, typer.Option(help="discrete, continuous, flow, or all of them.")] = "all",
     n: Annotated[int, typer.Option("-n", "--n", "--num-samples", min=2, help="The first so many.")] = 100,
-    steps: Annotated[int, typer.Option(min=1, help="Of the discrete chain.")] = 100,
+    steps: Annotated[int, typer.Option(min=2, help="Of the discrete chain; the last is the decoder.")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is drawn.")] = 2,
     divergence: Annotated[str, typer.Option(help="exact or hutchinson; by default exact up to 16 dimensions.")] = "",
     sampler: Annotated[str, typer.Option(help="Of the flow: deterministic; dopri5 chooses its steps.")] = "dpmpp-3m",
