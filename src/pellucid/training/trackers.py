@@ -3,6 +3,7 @@
 A row of the record is its numbers by name; what is there by level becomes  by_level/+1.5  and so on, by lam.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,9 +45,14 @@ def needed(name: str) -> Any:
     """A module, or the sentence that says what to install."""
     try:
         return import_module(name)
-    except ImportError:
-        program = name.split(".")[-1]
-        raise PellucidError(f"{program} is not installed; run pip install 'pellucid[tracking]'.") from None
+    except ImportError as error:
+        reason = str(error).rstrip(".")
+        raise PellucidError(f"{name} cannot be imported ({reason}); run pip install 'pellucid[tracking]'.") from None
+
+
+def identity(folder: Path) -> str:
+    """A run's name, and a mark of where it lies: another run of that name is another run."""
+    return f"{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
 
 
 def numbers(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -98,7 +104,7 @@ class Wandb(Tracker):
 
     def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
         module = needed("wandb")
-        own = {"project": self.project, "name": folder.name, "id": folder.name, "resume": "allow"}
+        own = {"project": self.project, "name": folder.name, "id": identity(folder), "resume": "allow"}
         run = module.init(**own, config=dict(settings), dir=str(folder))
         run.define_metric("*", step_metric="step")
         return Online(module, run)
@@ -113,22 +119,34 @@ class Trackio(Tracker):
 
     def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
         module = needed("trackio")
-        run = module.init(project=self.project, name=folder.name, config=dict(settings), resume="allow")
-        return Online(module, run)
+        run = module.init(project=self.project, name=identity(folder), config=dict(settings), resume="allow")
+        return Stepped(module, run)
 
 
 @dataclass(frozen=True)
 class Online(Journal):
-    """A run of Weights & Biases, or of Trackio, which speaks its language."""
+    """A run of Weights & Biases: the step is a number like others, and may fall when a run rolls back."""
 
     module: Any
     run: Any
 
     def row(self, row: Mapping[str, Any]) -> None:
-        self.run.log({**dict(numbers(row)), "step": row["step"]})
+        self.log(dict(numbers(row)), row["step"])
 
     def picture(self, path: Path, step: int) -> None:
-        self.run.log({"samples": self.module.Image(str(path)), "step": step})
+        self.log({"samples": self.module.Image(str(path))}, step)
+
+    def log(self, said: dict[str, Any], step: int) -> None:
+        """Tell some values at a step."""
+        self.run.log({**said, "step": step})
 
     def close(self) -> None:
         self.run.finish()
+
+
+@dataclass(frozen=True)
+class Stepped(Online):
+    """A run of Trackio, which speaks the same language, but keeps the step apart."""
+
+    def log(self, said: dict[str, Any], step: int) -> None:
+        self.run.log(said, step=step)
