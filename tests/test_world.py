@@ -53,8 +53,9 @@ def launched(size: int, *arguments: object) -> list[str]:
 def test_two_ranks_do_what_one_does(tmp_path: Path, kind: str) -> None:
     """On all networks; resumed bit for bit, in a world of another size but for rounding; guarded as one."""
     figures = json.loads(launched(2, tmp_path, kind)[0])
-    apart = figures["as one"]
-    assert apart["adamw"] < 1e-5 and apart["adam"] < 1e-5 and apart["muon"] < 2**-8  # which reckons in bfloat16
+    for method, (gradients, weights) in figures["as one"].items():
+        rough = method == "muon"  # orthogonal in bfloat16: what is small in a gradient is rounding, and made large
+        assert gradients < (2**-8 if rough else 1e-5) and weights < (0.15 if rough else 1e-3), method
     assert figures["next loss"] <= 1e-6
 
 
