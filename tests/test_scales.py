@@ -51,7 +51,7 @@ def test_the_grid_has_equal_steps_after_the_first(path: paths.Path, steps: int) 
     grid, reach = Scales(), Extent(std=0.5, size=64)
     at = grid(path, steps, reach)
     lam = path.lam(at[:-1])
-    assert at[0] == 1 and float(lam[-1]) == pytest.approx(-math.log(0.8 * 0.5 / steps))
+    assert at[0] == 1 and float(lam[-1]) == pytest.approx(-math.log(0.5 / steps))
     torch.testing.assert_close(lam[1:].diff(), lam[1:].diff().mean().expand(steps - 2), rtol=1e-9, atol=0)
     assert float(torch.exp(-lam[1])) <= 1.5 * steps**0.5 * reach.width * (1 + 1e-12)
 

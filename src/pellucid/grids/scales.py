@@ -1,7 +1,7 @@
 r"""A grid for data of a known extent: its std, and how many numbers make a sample.
 
     r_0 = the path's end,    r_1 > ... > r_{N-1} in equal ratios,    r = sigma/alpha = exp(-lam)
-    r_1 = 1.5 sqrt(N) width,    r_{N-1} = 0.8 std/N,    width = std sqrt(1 + size/10)
+    r_1 = 1.5 sqrt(N) width,    r_{N-1} = std/N,    width = std sqrt(1 + size/10)
 
 Far above the data's widest direction the noise hides all but the mean, and one call tells that. The widest direction of
 natural pictures, or of a dozen clusters, has a tenth of the variance or more, so a std of std sqrt(size/10); of a few
@@ -28,7 +28,7 @@ class Scales(Grid):
     """One call in pure noise, then equal steps in lam from `high` sqrt(N) widths of the data to `low`/N of its std."""
 
     high: Positive = 1.5
-    low: Positive = 0.8
+    low: Positive = 1.0
 
     def __post_init__(self) -> None:
         if not self.low < self.high:

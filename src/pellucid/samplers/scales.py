@@ -40,7 +40,7 @@ from ..types import ONE, Denoise, Extent, Noise, State, Times, combine
 from .base import Number, Sampler, at, registry
 
 LEAST, MOST = 0.12, 3.0  # sizes of details, in the data's std and in its width
-WEIGHT = 10.0  # of the data's std, against a factor e of sizes
+WEIGHT = 30.0  # of the data's std, against a factor e of sizes
 FAR = 1e8  # stands for an infinite level: all sizes are as nothing beside it
 _ROOTS, _SHARES = (torch.from_numpy(row) for row in leggauss(32))
 
