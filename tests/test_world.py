@@ -76,6 +76,9 @@ def test_the_command_starts_many_and_one_goes_on(tmp_path: Path, monkeypatch: py
     assert "kept at step" in (record.parent / "logs" / "rank_1.log").read_text()
     (newest, *_) = checkpoint.folders(record.parent)
     step = checkpoint.number(newest)
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", str(newest), "-n", "2", "--steps", "2", "-o", "points.png"])
+    assert not ended.value.code and Path("points.png").exists()
     assert step >= 50 and (newest / "ema.rank1.safetensors").exists()
     with pytest.raises(SystemExit) as ended:
         main(["train", "moons", *small, "--steps", str(step + 1)])

@@ -126,6 +126,12 @@ def open_(folder: Path) -> Checkpoint:
     return Checkpoint(tensors, meta)
 
 
+def digest(meta: Mapping[str, Any], group: str) -> str:
+    """The hash of a group's file; of a group in shares, that of their hashes."""
+    found = [each for name, each in meta["files"].items() if SHARE.sub("", Path(name).stem) == group]
+    return str(found[0]) if len(found) == 1 else _hash("".join(map(str, found)).encode())
+
+
 def _joined(rows: list[Tensor]) -> Tensor:
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 

@@ -293,4 +293,4 @@ def find(run: str, weights: str | None = None) -> Checkpoint:
 
 def fingerprint(found: Checkpoint) -> str:
     """The first digits of the hash of the averaged weights."""
-    return str(found.meta["files"]["ema.safetensors"])[:16]
+    return checkpoint.digest(found.meta, "ema")[:16]
