@@ -138,21 +138,20 @@ def spectrum(k: int, dim: int, std: float) -> GaussianMixture:
 @cache
 def problems(dim: int) -> list[Problem]:
     """Mixtures in `dim` dimensions."""
-    turn = torch.arange(8).double() * math.pi / 4
+    if dim == 2:
+        turn = torch.arange(8).double() * math.pi / 4
+        own = [
+            Problem("skew, overlapping", GaussianMixture.random(5, dim, seed=1)),
+            Problem("ring of 8, std 0.1", mixture(torch.stack([turn.cos(), turn.sin()], 1), 0.01)),
+            Problem("one, 1 by 0.1", mixture(torch.zeros(1, 2), torch.tensor([[[1.0, 0.01]]]))),
+        ]
+    else:
+        own = [Problem("skew, apart", GaussianMixture.random(10, dim, seed=1))] if dim == 64 else []
+        own += [Problem("spectrum", spectrum(1, dim, 0.5)), Problem("spectra of 5", spectrum(5, dim, 0.5))]
     sizes = torch.tensor([0.05, 0.1, 0.2, 0.4, 0.8]).double()[:, None, None].expand(5, 1, dim) ** 2
     places = normal(6, torch.arange(5), 0, (dim,), dtype=torch.float64)
-    plane = [
-        Problem("skew, overlapping", GaussianMixture.random(5, dim, seed=1)),
-        Problem("ring of 8, std 0.1", mixture(torch.stack([turn.cos(), turn.sin()], 1), 0.01)),
-        Problem("one, 1 by 0.1", mixture(torch.zeros(1, 2), torch.tensor([[[1.0, 0.01]]]))),
-    ]
-    more = [
-        Problem("spectrum", spectrum(1, dim, 0.5)),
-        Problem("spectra of 5", spectrum(5, dim, 0.5)),
-    ]
-    full = [Problem("skew, apart", GaussianMixture.random(10, dim, seed=1))] if dim == 64 else []
     return [
-        *(plane if dim == 2 else full + more),
+        *own,
         Problem("one, std 0.5", mixture(torch.full((1, dim), 0.3), 0.25)),
         Problem("10 apart, std 0.3", clusters(10, dim, 1.0, 0.3)),
         Problem("10 apart, std 0.05", clusters(10, dim, 0.5, 0.05)),
