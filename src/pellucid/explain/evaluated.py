@@ -81,6 +81,8 @@ def _sizes(row: Row) -> str:
 
 def _bars(rows: tuple[Row, ...]) -> Picture:
     def paint(figure: "Figure") -> None:
+        figure.set_layout_engine(None)  # so many panes are laid out in no time by hand
+        figure.subplots_adjust(left=0.03, right=0.97, bottom=0.04, top=0.965, wspace=0.1, hspace=1.1)
         grid = figure.subplots(math.ceil(len(rows) / 2), 2, squeeze=False)
         for axes, row in zip(grid.flat, rows, strict=False):
             _bar(axes, row)
