@@ -1,7 +1,7 @@
 """Accuracy a call: what a few calls lead to, beside the best of many schedulers and settings of diffusers.
 
     python -m benchmarks.accuracy [--nfe 5 8 10 15 20] [--dims 2 64 3072] [--quick] [--json] [--out docs/accuracy.md]
-    (after pip install -c constraints.txt diffusers scipy; ten minutes on an idle machine)
+    (after pip install -c constraints.txt diffusers scipy; half an hour)
 
 Gaussian mixtures on the linear VP table. Error: the root mean square distance, over all samples and dimensions, to the
 exact flow from the same noise (the classical Runge-Kutta method in 200 steps). Ours is `pellucid.sample` with nothing
@@ -287,8 +287,9 @@ The error of `pellucid.sample` with nothing set but its steps over that of the b
 deterministic schedulers, at the same number of calls: below 1, ours is nearer. In brackets, our error: the root mean
 square distance to the exact flow from the same noise, on the linear VP table. The best is chosen for each mixture and
 number of calls anew, with the exact answer in hand; nobody who samples can choose so. Ours is one sampler with one grid
-(`samplers/scales.py:Scales`, `grids/scales.py:Scales`), which know of the data its std and size. Where clusters lie
-apart, one sample that lands in another one is most of the root mean square.
+(`samplers/scales.py:Scales`, `grids/scales.py:Scales`), which know of the data what a trained model has measured: its
+std and its spectrum (`covariance.py:spectrum`). Where clusters lie apart, one sample that lands in another one is most
+of the root mean square.
 """
 
 

@@ -53,7 +53,7 @@ def test_the_grid_has_equal_steps_after_the_first(path: paths.Path, steps: int) 
     lam = path.lam(at[:-1])
     assert at[0] == 1 and float(lam[-1]) == pytest.approx(-math.log(0.5 / steps))
     torch.testing.assert_close(lam[1:].diff(), lam[1:].diff().mean().expand(steps - 2), rtol=1e-9, atol=0)
-    assert float(torch.exp(-lam[1])) <= 1.5 * steps**0.5 * reach.width * (1 + 1e-12)
+    assert float(torch.exp(-lam[1])) <= 1.25 * steps**0.5 * reach.width * (1 + 1e-12)
 
 
 def test_wider_data_begins_to_show_in_more_noise() -> None:

@@ -226,6 +226,7 @@ class Recipe(Section):
             "path": self.path,
             "prediction": {"name": "edm", "sd": std} if self.prediction == "edm" else self.prediction,  # its own scale
             "data_std": std,
+            "spectrum": data.spectrum,
             "clock": self.clock,
         }
         return Denoiser.from_config(config, self.train.seed)

@@ -17,7 +17,7 @@ from . import conditioning, nets, paths, predictions
 from .errors import PellucidError, unknown
 from .paths import Path, carry
 from .predictions import Prediction, solve
-from .types import Batch, Cond, Denoised, Model, Times, Wrapper, along
+from .types import Batch, Cond, Denoised, Model, Spectrum, Times, Wrapper, along
 
 CLOCKS = ("time", "lam", "edm", "index")
 
@@ -87,9 +87,11 @@ class Denoiser(Sight):
         conditioner: nn.Module | None = None,
         data_std: float = 1.0,
         clock: str = "time",
+        spectrum: Spectrum = (),
     ) -> None:
         super().__init__(net, path, conditioner, data_std, clock)
         self.prediction = predictions.registry.resolve(prediction)
+        self.spectrum = tuple((float(std), float(share)) for std, share in spectrum)
 
     def answer(self, x: Batch, t: Times, cond: Cond | None = None) -> tuple[Batch, Batch | None]:
         """The network's own answer y at x_t, and where it has as many channels more, the spread that they mean.
@@ -118,6 +120,7 @@ class Denoiser(Sight):
             "prediction": predictions.registry.describe(self.prediction),
             "data_std": self.data_std,
             "clock": self.clock,
+            "spectrum": [list(band) for band in self.spectrum],
         }
 
     @staticmethod
@@ -133,6 +136,7 @@ class Denoiser(Sight):
             conditioner,
             config["data_std"],
             config["clock"],
+            config.get("spectrum", ()),  # older ones were not measured
         )
 
 

@@ -31,7 +31,7 @@ from .errors import PellucidError
 from .types import along
 
 START, TRAIN, TIMES, DROP, ORDER, TOY, TREE = 0, 101, 102, 103, 104, 105, 106
-BOUND, LEVEL, PROBE, GRAIN, LOSE, AUGMENT = 107, 108, 109, 110, 111, 120
+BOUND, LEVEL, PROBE, GRAIN, LOSE, SPREAD, AUGMENT = 107, 108, 109, 110, 111, 112, 120
 """Streams. The k-th draw of a sampler's step has stream 1 + k; the others keep out of its way."""
 
 Ints = int | Tensor

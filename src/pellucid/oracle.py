@@ -12,14 +12,16 @@ Both halves are finite and exact at t = 0 and t = 1. A data set is the mixture o
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from .covariance import PROBES, empirical, spectrum
 from .errors import PellucidError
-from .noise import START, normal, uniform
+from .noise import SPREAD, START, normal, uniform
 from .paths import Path
-from .types import Batch, Cond, Denoised, Times
+from .types import Batch, Cond, Denoised, Spectrum, Times
 
 BLOCK = 1 << 23  # numbers of a data set that are in float64 at a time
 EXACT = 20_000_000
@@ -77,6 +79,20 @@ class GaussianMixture:
         """Of all values about their mean."""
         second = (self._variances + self.means**2).mean(1) @ self.weights  # type: ignore[attr-defined]
         return float((second - (self.means.mean(1) @ self.weights) ** 2).sqrt())
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """In which directions it reaches how far: of the covariances' mean and the means' covariance."""
+        apart = (self.means - self.weights @ self.means) * self.weights.sqrt()[:, None]
+        variances, axes = self._variances, self._axes  # type: ignore[attr-defined]
+
+        def product(v: Tensor) -> Tensor:
+            if axes is None:
+                return (self.weights @ variances)[:, None] * v + apart.mT @ (apart @ v)
+            within = axes @ (variances[..., None] * (axes.mT @ v))
+            return torch.einsum("k,kdp->dp", self.weights, within) + apart.mT @ (apart @ v)
+
+        return spectrum(product, _start(self.shape))
 
     def at(self, path: Path) -> "Oracle":
         """The exact denoiser of this data on `path`: a Model."""
@@ -145,6 +161,11 @@ class Empirical:
         """Of all values about their mean."""
         return float(self.points.double().std(correction=0))
 
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """In which directions the points reach how far."""
+        return spectrum(empirical(self.points.double()), _start(self.shape))
+
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """[n, *shape] points drawn with replacement."""
         return self.points[(uniform(seed, torch.arange(n)) * len(self.points)).long()]
@@ -202,8 +223,17 @@ class Oracle:
         """The std of the data, as a denoiser has measured it."""
         return self.data.std
 
+    @property
+    def spectrum(self) -> Spectrum:
+        """The spectrum of the data, as a denoiser has measured it."""
+        return self.data.spectrum
+
     def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
         return self.data.denoise(x, self.path.alpha(t), self.path.sigma(t), _allowed(self.data.labels, cond))
+
+
+def _start(shape: tuple[int, ...]) -> Tensor:
+    return normal(0, torch.arange(PROBES), 0, (math.prod(shape),), stream=SPREAD, dtype=torch.float64).mT
 
 
 def _allowed(labels: Tensor | None, cond: Cond | None) -> Tensor | None:

@@ -63,8 +63,8 @@ class Scheme(NamedTuple):
 
 
 def extent(model: Model) -> Extent:
-    """How far the model's data reaches: its `data_std`, or 1 where it does not say, and the size of a sample."""
-    return Extent(getattr(model, "data_std", 1.0), math.prod(model.shape))
+    """How far the model's data reaches: its `data_std`, or 1 where it does not say, its size, and its `spectrum`."""
+    return Extent(getattr(model, "data_std", 1.0), math.prod(model.shape), getattr(model, "spectrum", ()))
 
 
 def with_eta(named: Sampler | str | Mapping[str, Any], eta: float) -> Sampler:

@@ -64,16 +64,26 @@ class Context(NamedTuple):
     channels: Tensor | None = None  # [b, c, *spatial]
 
 
+Spectrum = tuple[tuple[float, float], ...]
+"""(std, share of the variance) of bands of directions, rising in std; empty where it is not known."""
+
+
 class Extent(NamedTuple):
-    """How far data reaches: its std, and how many numbers make a sample."""
+    """How far data reaches: its std, how many numbers make a sample, and where it is known its spectrum."""
 
     std: float = 1.0
     size: int = 1
+    spectrum: Spectrum = ()
+
+    @property
+    def bands(self) -> Spectrum:
+        """The spectrum; one band of all directions where it is not known."""
+        return self.spectrum or ((self.std, 1.0),)
 
     @property
     def width(self) -> float:
-        """The std of its widest direction, where that has a tenth of the variance of many numbers."""
-        return float(self.std * (1 + self.size / 10) ** 0.5)
+        """The std of its widest direction: where it is not known, one that has a part of the variance of many."""
+        return self.spectrum[-1][0] if self.spectrum else float(self.std * (1 + self.size / 22) ** 0.5)
 
 
 ONE = Extent()
@@ -139,6 +149,11 @@ class Wrapper:
     def data_std(self) -> float:
         """The std of the data, where the model says it."""
         return getattr(self.model, "data_std", 1.0)
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The spectrum of the data, where the model says it."""
+        return getattr(self.model, "spectrum", ())
 
     @property
     def dtype(self) -> torch.dtype:

@@ -3,6 +3,7 @@
 Pictures are held as uint8 u in 0 .. 255 and met by the model as  x = u / 127.5 - 1  in [-1, 1].
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ..covariance import PROBES, empirical, spectrum
 from ..errors import PellucidError
+from ..noise import SPREAD, normal
+from ..types import Spectrum
 
 Progress = Callable[[int, int], None]
 """Called as progress(done, total) while pictures are decoded."""
@@ -60,6 +64,9 @@ def decode(x: Tensor) -> Tensor:
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+MEASURED = 2**24  # numbers that the spectrum is measured by
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Samples to train on, samples held out (if there are enough), and what was skipped on the way.
@@ -93,6 +100,14 @@ class Dataset:
     def std(self) -> float:
         """Of all training values about their mean, as the model meets them: the data_std of a denoiser."""
         return self._moments[1]
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """In which directions the data reaches how far, by so many evenly spaced samples as the memory is to hold."""
+        n, size = len(self.train.x), math.prod(self.shape)
+        x, _ = self.batch(torch.linspace(0, n - 1, max(2, min(n, MEASURED // size))).long())
+        start = normal(0, torch.arange(PROBES), 0, (size,), stream=SPREAD, dtype=torch.float64).mT
+        return spectrum(empirical(x.double()), start)
 
     def batch(self, index: Tensor, split: Literal["train", "test"] = "train") -> tuple[Tensor, dict[str, Tensor]]:
         """The samples at index, int64 [b], as the model meets them: float32 [b, *shape], and their conditions.

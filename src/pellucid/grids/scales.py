@@ -1,12 +1,12 @@
-r"""A grid for data of a known extent: its std, and how many numbers make a sample.
+r"""A grid for data of a known extent: its std, and that of its widest direction.
 
     r_0 = the path's end,    r_1 > ... > r_{N-1} in equal ratios,    r = sigma/alpha = exp(-lam)
-    r_1 = 1.5 sqrt(N) width,    r_{N-1} = std/N,    width = std sqrt(1 + size/10)
+    r_1 = 1.25 sqrt(N) width,    r_{N-1} = std/N,    width: the std of the widest direction
 
-Far above the data's widest direction the noise hides all but the mean, and one call tells that. The widest direction of
-natural pictures, or of a dozen clusters, has a tenth of the variance or more, so a std of std sqrt(size/10); of a few
-numbers it is the std itself. Below, details of all sizes take shape one after another, and all sizes alike mean equal
-steps in lam. The more steps, the smaller their errors, and the less may be left aside at either end.
+Far above the data's widest direction the noise hides all but the mean, and one call tells that. Where the data has not
+been measured, one direction is taken to have a part of the variance: width = std sqrt(1 + size/22). Below, details of
+all sizes take shape one after another, and all sizes alike mean equal steps in lam. The more steps, the smaller their
+errors, and the less may be left aside at either end.
 """
 
 import math
@@ -27,7 +27,7 @@ from .levels import at, end
 class Scales(Grid):
     """One call in pure noise, then equal steps in lam from `high` sqrt(N) widths of the data to `low`/N of its std."""
 
-    high: Positive = 1.5
+    high: Positive = 1.25
     low: Positive = 1.0
 
     def __post_init__(self) -> None:

@@ -13,12 +13,13 @@ What is missing for details of size s, relative to s, is known too,
 
     m(s) = s (r - r')^2 / (rho (rho rho' + s^2 + r r'))  -  sum_k w_k (X - X_k)  -  w E,    X = s/rho,  E = r/(s rho)
 
-and the weights are those of least squares over all sizes alike, and over the std S of the data above all:
+and the weights are those of least squares over all sizes alike, and above all over those of the data's directions, of
+which a share p_j of the variance has the std S_j (covariance.py; where it is not known, all have the data's std):
 
-    min_w  int m(s)^2 ds/s + W m(S)^2
+    min_w  int m(s)^2 ds/s + W sum_j p_j m(S_j)^2
 
 Short steps make them those of Adams' polynomials, so that the order is the number of values; long steps make them
-careful. From far away nothing but the mean of s^2 shows, which is S^2; data of one size is solved by every step.
+careful. Data of one size is solved by every step, and what a few values cannot solve is shared out as its variance is.
 
 When x0 at x_s is known it becomes one more of the values, and x_s moves to where the step would have led with it, as
 UniPC corrects (Zhao et al. 2023, algorithm 1) and without a call:
@@ -39,8 +40,8 @@ from ..paths import Path
 from ..types import ONE, Denoise, Extent, Noise, State, Times, combine
 from .base import Number, Sampler, at, registry
 
-LEAST, MOST = 0.12, 3.0  # sizes of details, in the data's std and in its width
-WEIGHT = 30.0  # of the data's std, against a factor e of sizes
+LEAST, MOST = 0.15, 4.5  # sizes of details, in the data's std and in its width
+WEIGHT = 60.0  # of the data's own directions, against a factor e of sizes
 FAR = 1e8  # stands for an infinite level: all sizes are as nothing beside it
 _ROOTS, _SHARES = (torch.from_numpy(row) for row in leggauss(32))
 
@@ -105,9 +106,9 @@ def level(path: Path, t: Times) -> Times:
 def weights(r: Times, new: Times, others: Sequence[tuple[Times, Times]], extent: Extent) -> list[Times]:
     """w_k of each other level, 0 where it is not known, and w, of the step from r to `new`."""
     least, most = math.log(LEAST * extent.std), math.log(MOST * extent.width)
-    sizes = torch.exp(least + (most - least) * (1 + _ROOTS) / 2)
-    s = torch.cat([sizes, torch.tensor([extent.std], dtype=r.dtype)])
-    share = torch.cat([(most - least) / 2 * _SHARES, torch.tensor([WEIGHT], dtype=r.dtype)]).sqrt()
+    sizes, known_to_be = torch.exp(least + (most - least) * (1 + _ROOTS) / 2), torch.tensor(extent.bands, dtype=r.dtype)
+    s = torch.cat([sizes, known_to_be[:, 0]])
+    share = torch.cat([(most - least) / 2 * _SHARES, WEIGHT * known_to_be[:, 1]]).sqrt()
     r, new = r[..., None], new[..., None]  # beside [b, sizes]
     rho, rho_new = torch.hypot(s, r), torch.hypot(s, new)
     missing = s * (r - new) ** 2 / (rho * (rho * rho_new + s**2 + r * new))

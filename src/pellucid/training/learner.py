@@ -249,7 +249,7 @@ class Learner:
     def _is_mine(self, meta: dict[str, Any]) -> None:
         mine = json.loads(json.dumps({**self.model.config(), "seed": self.plan.seed}))
         theirs = {"seed": self.plan.seed, **meta["config"]} | ({"seed": meta["seed"]} if "seed" in meta else {})
-        for key in mine.keys() - {"data_std"}:  # measured: its last digits are the machine's
+        for key in mine.keys() - {"data_std", "spectrum"}:  # measured: its last digits are the machine's
             if mine[key] != theirs[key]:
                 difference = f"{key} = {theirs[key]!r}, not {mine[key]!r}"
                 raise PellucidError(f"the checkpoint has {difference}; take another run folder.")
