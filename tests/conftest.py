@@ -2,7 +2,6 @@
 a cache of their own."""
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,11 +10,11 @@ import torch
 from pellucid.explain.verify import theorem
 
 
-def one_of_each_kind() -> Iterator[Any]:
+def one_of_each_kind() -> list[Any]:
     """Every sampler as a parameter; those that differ from an earlier one in numbers alone are slow."""
     quick = theorem.one_of_each_kind()
-    for name, sampler in theorem.all_samplers().items():
-        yield pytest.param(sampler, id=name, marks=[] if name in quick else [pytest.mark.slow])
+    marks = {name: [] if name in quick else [pytest.mark.slow] for name in theorem.all_samplers()}
+    return [pytest.param(sampler, id=name, marks=marks[name]) for name, sampler in theorem.all_samplers().items()]
 
 
 @pytest.fixture(autouse=True, scope="session")

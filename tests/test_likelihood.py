@@ -92,7 +92,7 @@ def exactly() -> Tensor:
     return likelihood.log_prob(mixture(2).at(paths.VP()), mixture(2).sample(2), sampler=fine, low=2e-3)
 
 
-@pytest.mark.parametrize("sampler", list(one_of_each_kind()))
+@pytest.mark.parametrize("sampler", one_of_each_kind())
 def test_every_deterministic_sampler_finds_it_to_its_order(sampler: samplers.Sampler, exactly: Tensor) -> None:
     x, oracle = mixture(2).sample(2), mixture(2).at(paths.VP())
     if sampler.stochastic:
