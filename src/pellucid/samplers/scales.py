@@ -40,7 +40,7 @@ from ..paths import Path
 from ..types import ONE, Denoise, Extent, Noise, State, Times, combine
 from .base import Number, Sampler, at, registry
 
-LEAST, MOST = 0.15, 4.5  # sizes of details, in the data's std and in its width
+LEAST, MOST = 0.12, 4.5  # sizes of details, in the data's std and in its width
 WEIGHT = 60.0  # of the data's own directions, against a factor e of sizes
 FAR = 1e8  # stands for an infinite level: all sizes are as nothing beside it
 _ROOTS, _SHARES = (torch.from_numpy(row) for row in leggauss(32))
