@@ -112,11 +112,11 @@ def weak_order(sampler: Sampler, path: Path, draws: int, steps: int = 24) -> Est
 
 
 def weak_order_of_a_mixture() -> Iterator[Row]:
-    """On a mixture moments converge with the declared weak order, within two standard errors of it."""
+    """On a mixture moments converge with the declared weak order, within three standard errors: there are many rows."""
     for subject, sampler in all_samplers(stochastic=True).items():
         if sampler.weak:
             order, error = weak_order(sampler, paths.make("cosine"), 4000)
-            yield at_least(f"{subject} (se {error:.2f})", order + 2 * error, sampler.weak - 0.15)
+            yield at_least(f"{subject} (se {error:.2f})", order + 3 * error, sampler.weak - 0.15)
 
 
 def promises(sampler: Sampler) -> bool:
