@@ -1,7 +1,7 @@
 """Accuracy a call: what a few calls lead to, beside the best of many schedulers and settings of diffusers.
 
     python -m benchmarks.accuracy [--nfe 5 8 10 15 20] [--dims 2 64 3072] [--quick] [--json] [--out docs/accuracy.md]
-    (after pip install -c constraints.txt diffusers scipy; half an hour)
+    (after pip install -c constraints.txt diffusers scipy; ten minutes on one core)
 
 Gaussian mixtures on the linear VP table. Error: the root mean square distance, over all samples and dimensions, to the
 exact flow from the same noise (the classical Runge-Kutta method in 200 steps). Ours is `pellucid.sample` with nothing
