@@ -2,6 +2,7 @@
 a cache of their own."""
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -20,6 +21,12 @@ def one_of_each_kind() -> list[Any]:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ears() -> None:
+    """What a shell starts in the background is deaf to SIGINT, and so are its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
