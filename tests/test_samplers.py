@@ -302,7 +302,7 @@ def test_no_nan_for_any_prediction_and_number_of_steps(sampler: Sampler, name: s
 
 @every_sampler
 def test_one_step_lands_on_what_the_network_sees(sampler: Sampler) -> None:
-    """From t = 1 to the data in one step, alpha(1) = 0: the mean of the data, which `scales` spreads, less than it is."""
+    """From t = 1 to the data in one step, alpha(1) = 0: the mean of the data; `scales` spreads it, but by less."""
     state = sampler.init(draw(), times(1.0).expand(6))
     out = sampler.step(Bound(ORACLE), state, times(0.0).expand(6), draw).x
     mean = (mixture().weights @ mixture().means).expand(6, 2)
