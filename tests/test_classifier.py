@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pellucid import checkpoint, cli, paths
+from pellucid import checkpoint, cli, files, paths
 from pellucid.data import Dataset, Split, load
 from pellucid.denoiser import carry
 from pellucid.errors import PellucidError
@@ -140,3 +140,21 @@ def test_what_leads_and_what_draws_are_not_mistaken_for_each_other(
         assert sentence in capsys.readouterr().err
     assert not (tmp_path / "x.png").exists() and not (tmp_path / "moons-classifier").exists()
     assert checkpoint.classifier(checkpoint.latest(Path(reader))).classes == 10
+
+
+def test_who_comes_while_another_is_at_work_touches_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a classifier's folder nor that of a reflow."""
+    runs, small = ["--runs", str(tmp_path)], ["net.width=8", "net.blocks=1", "train.batch=16"]
+    assert run("classify", "digits", *TINY, "--steps", "2", *runs) == 0
+    assert run("train", "moons", *small, "--name", "flow", "--system", "flow", "--steps", "2", *runs) == 0
+    straighten = ["reflow", str(tmp_path / "flow"), "--pairs", "20", *runs]
+    assert run(*straighten, "--steps", "2") == 0
+    for name, command in {"digits-classifier": ["classify", "digits", *TINY, *runs], "flow-reflow": straighten}.items():
+        before = {file: file.read_bytes() for file in sorted((tmp_path / name).rglob("*")) if file.is_file()}
+        capsys.readouterr()
+        with files.alone(tmp_path / name):
+            assert run(*command, "--steps", "3") == 2
+        assert "another process is at work" in capsys.readouterr().err
+        assert {file: file.read_bytes() for file in sorted((tmp_path / name).rglob("*")) if file.is_file()} == before

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .types import Spectrum
 
-PRODUCTS, PROBES, BANDS = 12, 16, 12
+PRODUCTS, BANDS = 12, 12
 NOTHING = 1e-7  # of the variance
 
 
@@ -43,17 +43,15 @@ def empirical(points: Tensor) -> Callable[[Tensor], Tensor]:
 
 def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tensor:
     """[probes, steps, steps] T of each probe; zeros from where its directions are exhausted."""
-    basis, size, first = [start / start.norm(dim=0)], start.new_zeros(start.shape[1]), True
-    table = start.new_zeros(start.shape[1], steps, steps)
+    basis, table = [start / start.norm(dim=0)], start.new_zeros(start.shape[1], steps, steps)
     for i in range(steps):
         w = product(basis[i])
+        size = w.norm(dim=0)
         table[:, i, i] = (w * basis[i]).sum(0)
         for _ in range(2):  # once is not enough in floating point
             for v in basis:
                 w = w - v * (v * w).sum(0)
-        beside = w.norm(dim=0)
-        size = table[:, 0, 0] + beside if first else size
-        beside, first = torch.where(beside > 1e-10 * size, beside, 0.0), False
+        beside = torch.where(w.norm(dim=0) > 1e-10 * size, w.norm(dim=0), 0.0)
         if i + 1 < steps:
             table[:, i, i + 1] = table[:, i + 1, i] = beside
             basis.append(torch.where(beside > 0, w / beside.clamp(min=1e-300), 0.0))

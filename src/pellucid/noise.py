@@ -120,6 +120,11 @@ def normal(
     return torch.from_numpy(z.reshape(b, *shape)).to(dtype)
 
 
+def directions(size: int, count: int = 16) -> Tensor:
+    """[size, count] random directions, float64: always the same ones."""
+    return normal(0, torch.arange(count), 0, (size,), stream=SPREAD, dtype=torch.float64).mT
+
+
 _ROOM = 2**15  # words at once: what stays in the cache
 
 

@@ -17,9 +17,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .covariance import PROBES, empirical, spectrum
+from .covariance import empirical, spectrum
 from .errors import PellucidError
-from .noise import SPREAD, START, normal, uniform
+from .noise import START, directions, normal, uniform
 from .paths import Path
 from .types import Batch, Cond, Denoised, Spectrum, Times
 
@@ -92,7 +92,7 @@ class GaussianMixture:
             within = axes @ (variances[..., None] * (axes.mT @ v))
             return torch.einsum("k,kdp->dp", self.weights, within) + apart.mT @ (apart @ v)
 
-        return spectrum(product, _start(self.shape))
+        return spectrum(product, directions(self.means.shape[1]))
 
     def at(self, path: Path) -> "Oracle":
         """The exact denoiser of this data on `path`: a Model."""
@@ -164,7 +164,7 @@ class Empirical:
     @cached_property
     def spectrum(self) -> Spectrum:
         """In which directions the points reach how far."""
-        return spectrum(empirical(self.points.double()), _start(self.shape))
+        return spectrum(empirical(self.points.double()), directions(math.prod(self.shape)))
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """[n, *shape] points drawn with replacement."""
@@ -230,10 +230,6 @@ class Oracle:
 
     def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
         return self.data.denoise(x, self.path.alpha(t), self.path.sigma(t), _allowed(self.data.labels, cond))
-
-
-def _start(shape: tuple[int, ...]) -> Tensor:
-    return normal(0, torch.arange(PROBES), 0, (math.prod(shape),), stream=SPREAD, dtype=torch.float64).mT
 
 
 def _allowed(labels: Tensor | None, cond: Cond | None) -> Tensor | None:

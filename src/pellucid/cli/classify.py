@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import answer, device, progress
+from .console import answer, asked, device, progress
 from .train import place, words
 
 
@@ -29,13 +29,10 @@ def classify(
 
     from .. import checkpoint
     from ..config import Recipe, named
-    from ..files import whole
     from ..systems import classifier
     from ..training import Run
 
-    short = {"train.steps": steps, "train.minutes": minutes}
-    asked = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    recipe = Recipe.load(source, asked)
+    recipe = Recipe.load(source, asked(settings, {"train.steps": steps, "train.minutes": minutes}))
     folder, recipe = place(recipe, runs / (f"{recipe.name}-classifier" if name is None else named(name)), resume)
     data = recipe.read()
     model = recipe.build(data)
@@ -44,10 +41,9 @@ def classify(
     learner = classifier.learner(model.config(), data, plan, recipe.train.minutes)
     learner.model.to(device(on))
     recipe = recipe.for_steps(learner.plan.steps)
-    with whole(folder / "recipe.toml") as file:
-        file.write_text(recipe.toml(), "utf-8")
+    meta, beside = {"recipe": recipe.model_dump()}, {"recipe.toml": recipe.toml()}
     with progress("training") as show:
-        for report in Run(folder, {"recipe": recipe.model_dump()}, recipe.train.save_every).fit(learner):
+        for report in Run(folder, meta, recipe.train.save_every, beside=beside).fit(learner):
             show(report.step, report.steps, words(report))
     read = classifier.accuracy(checkpoint.classifier(checkpoint.latest(folder)), data)
     plain: dict[str, Any] = {"run": str(folder), "steps": recipe.train.steps}

@@ -62,6 +62,11 @@ def device(name: str | None) -> "torch.device":
         raise PellucidError(f"there is no device {name!r} here; expected cpu, cuda or cuda:1.") from None
 
 
+def asked(settings: Sequence[str] | None, options: Mapping[str, object]) -> list[str]:
+    """KEY=VALUE of the settings and of the options that are given; options win."""
+    return [*(settings or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
+
+
 def tell(line: str) -> None:
     """A remark on the way."""
     print(f"pellucid: {line}", file=sys.stderr)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .console import answer, device, progress
+from .console import answer, asked, device, progress
 from .train import place, words
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def reflow(
     from .. import checkpoint
     from ..config import named
     from ..data import load
-    from ..files import whole
     from ..systems import reflow as system
     from ..training import Learner, Run
     from ..training.run import sized
@@ -46,9 +45,8 @@ def reflow(
     found = checkpoint.latest(Path(run))
     end = {"flow": "reflow", "step": "step"}[kind]
     folder = runs / (f"{Path(run).resolve().name}-{end}" if name is None else named(name))
-    short = {"train.steps": steps, "train.minutes": minutes}
-    asked = [*(settings or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    folder, recipe = place(again(run, folder, kind, asked), folder, resume)
+    wanted = asked(settings, {"train.steps": steps, "train.minutes": minutes})
+    folder, recipe = place(again(run, folder, kind, wanted), folder, resume)
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
     teacher, kept = checkpoint.build(found).to(device(on)), Path(recipe.data.source)
     if not kept.exists():
@@ -62,9 +60,8 @@ def reflow(
     plan = recipe.for_steps(recipe.train.steps or 1).plan(model, data)
     plan = sized(model, data, plan, aim, recipe.train.minutes) if recipe.train.minutes else plan
     recipe = recipe.for_steps(plan.steps)
-    with whole(folder / "recipe.toml") as file:
-        file.write_text(recipe.toml(), "utf-8")
-    keeper = Run(folder, {"recipe": recipe.model_dump()}, recipe.train.save_every)
+    meta, beside = {"recipe": recipe.model_dump()}, {"recipe.toml": recipe.toml()}
+    keeper = Run(folder, meta, recipe.train.save_every, beside=beside)
     with progress("training") as show:
         for report in keeper.fit(Learner(model, data, plan, aim)):
             show(report.step, report.steps, words(report))
@@ -78,11 +75,11 @@ def reflow(
     answer(f"{folder}: {said}. Draw from it: pellucid sample {folder}", {"run": str(folder), **plain}, json)
 
 
-def again(run: str, folder: Path, kind: str, asked: list[str]) -> "Recipe":
+def again(run: str, folder: Path, kind: str, wanted: list[str]) -> "Recipe":
     """The recipe of the new run: that of the old one, on straight lines, from the pairs that lie beside it."""
     from ..config import Recipe
 
     row = ["path=flow", "prediction=velocity", "objective.times=uniform", "objective.weight=unit"]
     row += [f"data.source={folder / 'pairs.npz'}", "objective.coupling=independent", "sample.guidance=1.0"]
     row += ["sample.sampler=euler", f"sample.steps={1 if kind == 'step' else 8}", "sample.grid=uniform"]
-    return Recipe.load(run, [*row, *asked])
+    return Recipe.load(run, [*row, *wanted])

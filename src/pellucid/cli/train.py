@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PellucidError
-from .console import answer, device, progress, tell
+from .console import answer, asked, device, progress, tell
 from .evaluate import classed, sight, span, taken
 from .launch import is_launched, launch, logged
 
@@ -71,9 +71,8 @@ def train(
     options |= {"train.seed": seed, "train.accumulate": accumulate, "train.precision": precision}
     options |= {"train.workers": workers, "train.save_every": save_every}
     options |= {"data.source": data if data is None else dumps(data)}  # a text, whatever it looks like
-    short = [f"{key}={value}" for key, value in options.items() if value is not None]
-    short += [f"train.track={track}"] if track else []
-    recipe = Recipe.load(source, [*(settings or []), *short], system)
+    options |= {"train.track": track or None}
+    recipe = Recipe.load(source, asked(settings, options), system)
     here = (
         Path(source)
         if folders(Path(source)) and name is None

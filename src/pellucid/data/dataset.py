@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..covariance import PROBES, empirical, spectrum
+from ..covariance import empirical, spectrum
 from ..errors import PellucidError
-from ..noise import SPREAD, normal
+from ..noise import directions
 from ..types import Spectrum
 
 Progress = Callable[[int, int], None]
@@ -106,8 +106,7 @@ class Dataset:
         """In which directions the data reaches how far, by so many evenly spaced samples as the memory is to hold."""
         n, size = len(self.train.x), math.prod(self.shape)
         x, _ = self.batch(torch.linspace(0, n - 1, max(2, min(n, MEASURED // size))).long())
-        start = normal(0, torch.arange(PROBES), 0, (size,), stream=SPREAD, dtype=torch.float64).mT
-        return spectrum(empirical(x.double()), start)
+        return spectrum(empirical(x.double()), directions(size))
 
     def batch(self, index: Tensor, split: Literal["train", "test"] = "train") -> tuple[Tensor, dict[str, Tensor]]:
         """The samples at index, int64 [b], as the model meets them: float32 [b, *shape], and their conditions.

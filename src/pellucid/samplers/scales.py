@@ -106,9 +106,9 @@ def level(path: Path, t: Times) -> Times:
 def weights(r: Times, new: Times, others: Sequence[tuple[Times, Times]], extent: Extent) -> list[Times]:
     """w_k of each other level, 0 where it is not known, and w, of the step from r to `new`."""
     least, most = math.log(LEAST * extent.std), math.log(MOST * extent.width)
-    sizes, known_to_be = torch.exp(least + (most - least) * (1 + _ROOTS) / 2), torch.tensor(extent.bands, dtype=r.dtype)
-    s = torch.cat([sizes, known_to_be[:, 0]])
-    share = torch.cat([(most - least) / 2 * _SHARES, WEIGHT * known_to_be[:, 1]]).sqrt()
+    sizes, bands = torch.exp(least + (most - least) * (1 + _ROOTS) / 2), torch.tensor(extent.bands, dtype=r.dtype)
+    s = torch.cat([sizes, bands[:, 0]])
+    share = torch.cat([(most - least) / 2 * _SHARES, WEIGHT * bands[:, 1]]).sqrt()
     r, new = r[..., None], new[..., None]  # beside [b, sizes]
     rho, rho_new = torch.hypot(s, r), torch.hypot(s, new)
     missing = s * (r - new) ** 2 / (rho * (rho * rho_new + s**2 + r * new))
