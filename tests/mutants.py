@@ -382,12 +382,17 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "carry(x, t, ⟦self._path, self.model.path→self.model.path, self._path⟧)",
         ],
     ),
-    "sampling.py": (
+    "sampling/loop.py": (
         "test_sampling.py",
         [
             "along(path.⟦sigma→alpha⟧(times), eps) * eps",
             "draws(⟦i→0⟧, draw), device)",
             "sampler.move(denoise, state, times[i ⟦+ 1→⟧], numbers",
+        ],
+    ),
+    "sampling/samples.py": (
+        "test_sampling.py",
+        [
             "torch.arange(first ⟦+→-⟧ low, first",
             "value[low : low ⟦+→-⟧ size]",
         ],

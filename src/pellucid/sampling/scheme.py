@@ -1,0 +1,57 @@
+"""How to sample: a sampler, its times, and where its noise comes from.
+
+    (sampler, t_0 > ... > t_n = 0, z)    for data that reaches as far as the model says
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from .. import grids, samplers
+from ..errors import PellucidError, unknown
+from ..grids import Grid
+from ..noise import Source, independent, sources
+from ..paths import Path
+from ..samplers import Ancestral, Sampler
+from ..types import ONE, Extent, Model, Times
+
+
+class Scheme(NamedTuple):
+    """How to sample: everything but the model, the conditions and the seed."""
+
+    sampler: Sampler
+    times: Times
+    noise: Source = independent
+
+    @staticmethod
+    def make(
+        path: Path,
+        sampler: Sampler | str,
+        steps: int,
+        grid: Grid | str,
+        noise: str = "independent",
+        extent: Extent = ONE,
+    ) -> "Scheme":
+        """A scheme for data of this extent, from names or objects; a grid in the sampler's name wins (Euler Karras)."""
+        if noise not in sources:
+            raise unknown("noise", noise, sources)
+        if isinstance(sampler, str):
+            sampler, named = samplers.names.split(sampler)
+            grid = named or grid
+        times = grids.registry.resolve(grid)(path, steps, extent)
+        return Scheme(samplers.registry.resolve(sampler).of(extent), times, sources[noise])
+
+
+def extent(model: Model) -> Extent:
+    """How far the model's data reaches: its `data_std`, or 1 where it does not say, its size, and its `spectrum`."""
+    return Extent(getattr(model, "data_std", 1.0), math.prod(model.shape), getattr(model, "spectrum", ()))
+
+
+def with_eta(named: Sampler | str | Mapping[str, Any], eta: float) -> Sampler:
+    """The sampler with its eta set; a sentence if it has none."""
+    sampler = samplers.registry.resolve(named)
+    if not isinstance(sampler, Ancestral):
+        name = named if isinstance(named, str) else samplers.registry.describe(sampler)["name"]
+        raise PellucidError(f"eta is {eta}, but sampler {name!r} has no eta; take ddim, or leave eta out.")
+    return replace(sampler, eta=eta)
