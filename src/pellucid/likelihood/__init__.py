@@ -7,8 +7,9 @@
 Each works for any model on any path, asks nothing but (x0, eps), and says of every number how well it is known.
 """
 
-from .bound import Wiener, continuous, discrete
+from .bound import continuous, discrete
 from .divergence import Divergence, Exact, Hutchinson
+from .draws import Wiener
 from .flow import Solver, flow, log_prob
 from .grain import Dequantise, Noise, Normal, Uniform, decode
 from .value import Curve, Likelihood, estimate

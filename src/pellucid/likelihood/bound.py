@@ -26,8 +26,7 @@ g = w/(w + exp(-2 lam)): so g^2 (|eps|^2 - d), whose mean is zero, is taken off 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,55 +35,12 @@ from .. import grids
 from ..errors import PellucidError
 from ..grids import Grid
 from ..noise import BOUND, LEVEL, normal, uniform
-from ..paths import Path, slope
-from ..registry import Positive
+from ..paths import slope
 from ..types import Batch, Cond, Denoised, Model, Times, along
+from .draws import Draws, Wiener
 from .grain import Dequantise, decode, spots
 from .grain import registry as dequantisations
 from .value import Curve, Likelihood, door
-
-
-class Draws(Protocol):
-    """Times at which an integral over t is looked at: quantiles, and their density, as objective/time.py has."""
-
-    def times(self, u: Tensor, path: Path) -> Times: ...
-
-    def density(self, t: Times, path: Path) -> Times: ...
-
-
-@dataclass(frozen=True)
-class Wiener:
-    """q(lam) = 1/(1 + (exp(-lam)/std)^power) / Z between sigma/alpha = low and the path's end.
-
-    Power 2 is what a Gaussian of this std loses there: of such data every draw says the same, and of all data of this
-    std it is where the noise first hides it that decides. A network errs in noise too in which the exact denoiser no
-    longer can; a lower power has a longer tail, so that no such error counts for much because it was hardly looked for.
-    """
-
-    std: Positive = 0.5
-    low: Positive = 1e-3
-    power: Positive = 0.5
-
-    def _ends(self, path: Path) -> tuple[Tensor, Tensor]:
-        """int q Z dlam = log(1 + (std exp(lam))^power)/power, at the path's end and at `low`."""
-        one = torch.ones((), dtype=torch.float64)
-        return self._mass(path.lam(one)), self._mass(-math.log(self.low) * one)
-
-    def _mass(self, lam: Tensor) -> Tensor:
-        return torch.logaddexp(torch.zeros_like(lam), self.power * (lam + math.log(self.std))) / self.power
-
-    def times(self, u: Tensor, path: Path) -> Times:
-        """The time at quantile u, rising from the data to the path's end."""
-        end, low = self._ends(path)
-        mass = self.power * (low + u * (end - low))
-        lam = (mass + torch.log(-torch.expm1(-mass))) / self.power - math.log(self.std)
-        return path.time(lam).clamp(max=1)
-
-    def density(self, t: Times, path: Path) -> Times:
-        """p(t)."""
-        end, low = self._ends(path)
-        lam = path.lam(t)
-        return torch.sigmoid(self.power * (lam + math.log(self.std))) / (low - end) * slope(path.lam, t).abs()
 
 
 class Seen(NamedTuple):
