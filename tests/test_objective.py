@@ -11,10 +11,12 @@ from pellucid.noise import normal
 from pellucid.objective import (
     EDM,
     ELBO,
+    Chain,
     LogitNormal,
     LogNormalSigma,
     MinSNR,
     Objective,
+    SecondMoment,
     Simple,
     Stratified,
     Uniform,
@@ -229,3 +231,92 @@ def test_a_learned_clock_is_moved_by_the_objective_and_does_not_move_its_value()
     for m, found in zip((model, still), losses, strict=True):
         aim.even(m.path, found, 0, index)
     assert model.path.logits.grad.abs().max() > 0
+
+
+def test_a_chains_bound_is_its_steps_divergence_and_tends_to_the_continuous_one() -> None:
+    """With the least variance of all; at T times the steps what is left out is a T-th."""
+    x0, guess = (normal(s, torch.arange(49), 0, (3,), dtype=torch.float64) for s in range(2))
+    for path in (paths.VP(), paths.Flow(), paths.Cosine()):
+        w = Chain(20).x0(path, T.clamp(min=0.1), predictions.Eps())
+        expected = 20 * divergence(path, T.clamp(min=0.1), 1 / 20, x0 - guess, torch.zeros_like(x0))
+        torch.testing.assert_close(w * (x0 - guess).square().mean(1), expected, rtol=1e-9, atol=0)
+        exact, late = ELBO().x0(path, T, predictions.Eps()), T > 0.3
+        misses = [(Chain(n).x0(path, T, predictions.Eps()) / exact - 1)[late].abs() for n in (1000, 2000)]
+        assert torch.allclose(misses[0] / misses[1], torch.tensor(2.0).double(), rtol=0.02)
+
+
+def test_the_bound_alone_teaches_mean_and_variance() -> None:
+    """Its gradients, by the mean and by the variance, are those of the divergence itself."""
+    model, _ = learner_of_variance(0.0)
+    aim, t = Objective(weight=Chain(40)), torch.linspace(0.1, 0.9, 32, dtype=torch.float64)
+    x0, eps = (normal(s, torch.arange(32), 0, (3,)) for s in range(2))
+    loss = aim.loss(model, x0, eps, t)
+    d = model(model.path.mix(x0, eps, t), t)
+    torch.testing.assert_close(loss, 40 * divergence(model.path, t, 1 / 40, x0 - d.x0, d.spread), rtol=1e-5, atol=1e-6)
+    loss.mean().backward()
+    assert model.net.leave.weight.grad[:3].any() and model.net.leave.weight.grad[3:].any()
+
+
+LEVELS = 20
+
+
+def known(t: torch.Tensor) -> torch.Tensor:
+    """A loss that is known: it lies in few of the levels, as that of the bound does."""
+    return torch.exp(-6 * (t * LEVELS).floor() / LEVELS) * 50
+
+
+def informed() -> SecondMoment:
+    """Times that have heard the loss everywhere."""
+    times = SecondMoment(levels=LEVELS)
+    while times.heard.min() < 10:
+        t = times.times(times.numbers(0, torch.arange(64) + int(times.heard.sum())), paths.VP())
+        assert torch.equal(times.density(t, paths.VP()), torch.ones_like(t))  # all alike until every level is known
+        times.hear(t, known(t))
+    return times
+
+
+def test_times_by_second_moments_leave_the_mean_and_take_its_variance() -> None:
+    """Nichol & Dhariwal 2021, sec. 3.3: p_k ~ sqrt(E l_k^2). For a loss without noise nothing is left to vary."""
+    times, exact = informed(), known(torch.arange(LEVELS).double() / LEVELS)
+    chances = 0.999 * exact / exact.sum() + 0.001 / LEVELS
+    torch.testing.assert_close(times.chances(), chances)
+    share = exact / (LEVELS * chances)  # what a draw of each level says: its expectation and variance, in full
+    torch.testing.assert_close((chances * share).sum(), exact.mean())
+    assert (chances * share.square()).sum() - exact.mean() ** 2 < 1e-3 * exact.var(unbiased=False)
+    t = times.times(times.numbers(1, torch.arange(4000)), paths.VP())
+    said = known(t) / times.density(t, paths.VP())
+    assert abs(said.mean() - exact.mean()) < 4 * said.std() / 4000**0.5
+    assert said.std() < 0.1 * known(torch.rand(4000, generator=torch.Generator().manual_seed(0)).double()).std()
+
+
+def test_of_each_level_the_last_ten_losses_are_remembered() -> None:
+    """However they come: one by one, or many of a level in one batch."""
+    t, losses = torch.rand(300, generator=torch.Generator().manual_seed(1)).double(), torch.arange(300).double()
+    whole, single = SecondMoment(levels=7), SecondMoment(levels=7)
+    for part in torch.arange(300).split(130):
+        whole.hear(t[part], losses[part])
+    for i in range(300):
+        single.hear(t[i : i + 1], losses[i : i + 1])
+    for k in range(7):
+        last = losses[(t * 7).long() == k][-10:]
+        assert all(torch.equal(times.losses[k].sort().values, last) for times in (whole, single))
+    assert torch.equal(whole.losses, single.losses) and torch.equal(whole.heard, single.heard)
+
+
+def test_a_price_stands_for_uniform_times_where_they_learn() -> None:
+    """Whatever the weight and wherever it looks, the expected loss is that of uniform times."""
+    times, index = informed(), torch.arange(30_000)
+    x0, eps = (normal(s, index, 0, (2,), dtype=torch.float64) for s in range(2))
+
+    class Silent(torch.nn.Module):
+        path, prediction = paths.VP(), predictions.Eps()
+
+        def answer(self, x: torch.Tensor, t: torch.Tensor, cond: object = None) -> tuple[torch.Tensor, None]:
+            return torch.zeros_like(x), None
+
+    found = []
+    for law in (Uniform(), times):
+        aim = Objective(law, MinSNR())
+        loss = aim.loss(Silent(), x0, eps, aim.draw(Silent.path, 0, index))  # type: ignore[arg-type]
+        found.append((loss.mean(), loss.std() / len(index) ** 0.5))
+    assert abs(found[0][0] - found[1][0]) < 4 * torch.hypot(found[0][1], found[1][1])

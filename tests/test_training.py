@@ -12,7 +12,7 @@ import pellucid
 from pellucid import PellucidError, checkpoint, conditioning, nets, oracle, paths, predictions
 from pellucid.data import Dataset, Split
 from pellucid.denoiser import Denoiser, seeded
-from pellucid.objective import LogitNormal, Objective, weights
+from pellucid.objective import LogitNormal, Objective, SecondMoment, weights
 from pellucid.training import Learner, Plan, Run
 from pellucid.training.learner import order
 
@@ -63,6 +63,21 @@ def test_resumed_at_any_step_it_is_the_same_run(tmp_path: Path, stop: int) -> No
     tail = [p.loss for p in second.fit()]
     assert head + tail == losses
     assert same(state(whole), state(second))
+
+
+@pytest.mark.parametrize("stop", [2, 5, 9])
+def test_times_that_learn_are_resumed_with_what_they_heard(tmp_path: Path, stop: int) -> None:
+    """Before every level is known and after; of two runs by one objective neither hears the other."""
+    aim = Objective(SecondMoment(levels=4), weights.make("simple"))
+    whole, first = (Learner(model(), points(), PLAN, aim) for _ in range(2))
+    losses = [p.loss for p in whole.fit()]
+    head = [first.advance()[0] for _ in range(stop)]
+    checkpoint.save(tmp_path / "c", first.tensors(), {"step": first.step, "config": first.model.config()})
+    second = Learner(model(), points(), PLAN, aim)
+    second.restore(checkpoint.open_(tmp_path / "c"))
+    assert head + [p.loss for p in second.fit()] == losses and same(state(second), state(whole))
+    assert aim.memory()["heard"].sum() == 0 and whole.objective.memory()["heard"].sum() == 12 * 16
+    assert whole.objective.times.chances().std() > 0.01
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:

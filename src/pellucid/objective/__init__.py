@@ -9,18 +9,21 @@ the same under every choice of times.
 """
 
 from .loss import Lesson, Naming, Objective, divergence, uneven
+from .second_moment import SecondMoment
 from .time import LogitNormal, LogNormalSigma, Stratified, TimeSampler, Uniform, times
-from .weight import EDM, ELBO, MinSNR, Sigmoid, Simple, Unit, Weight, snr, weights
+from .weight import EDM, ELBO, Chain, MinSNR, Sigmoid, Simple, Unit, Weight, snr, weights
 
 __all__ = [
     "EDM",
     "ELBO",
+    "Chain",
     "Lesson",
     "LogNormalSigma",
     "LogitNormal",
     "MinSNR",
     "Naming",
     "Objective",
+    "SecondMoment",
     "Sigmoid",
     "Simple",
     "Stratified",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
 from ..conditioning import drop
@@ -20,7 +20,7 @@ from ..paths import Learned, Path
 from ..predictions import Prediction, solve
 from ..types import Batch, Cond, Times, along
 from .time import TimeSampler, Uniform
-from .weight import Unit, Weight
+from .weight import Chain, Unit, Weight
 
 
 class Lesson(NamedTuple):
@@ -76,7 +76,7 @@ class Objective:
     def price(self, path: Path, t: Times, prediction: Prediction) -> Times:
         """w(t) in x0 units, per draw."""
         w = self.weight.x0(path, t, prediction)
-        return w / self.times.density(t, path) if self.weight.integral else w
+        return w / self.times.density(t, path) if self.weight.integral or self.times.learns else w
 
     def loss(self, model: Denoiser, x0: Batch, eps: Batch, t: Times, cond: Cond | None = None) -> Tensor:
         """[b]: the weighted mean square error per dimension, measured on the network's own answer."""
@@ -84,10 +84,13 @@ class Objective:
         price, x = self.price(path, t, rule) * rule.gain(path, t) ** 2, path.mix(x0, eps, t)
         y, spread = model.answer(x, t, cond)
         loss = along(price, x0).flatten() * (y - rule.target(path, x0, eps, t)).square().flatten(1).mean(1)
-        if spread is not None:
-            error = x0 - solve(rule, path, x, y, t).x0.detach()  # the bound is to move the variance alone
-            loss = loss + self.bound * self.steps * divergence(path, t, 1 / self.steps, error, spread)
-        return loss
+        if spread is None:
+            return loss
+        error, density = x0 - solve(rule, path, x, y, t).x0, self.times.density(t, path).to(x0)
+        if isinstance(self.weight, Chain):  # the bound, and nothing else
+            return self.weight.steps * divergence(path, t, 1 / self.weight.steps, error, spread) / density
+        bound = self.steps * divergence(path, t, 1 / self.steps, error.detach(), spread)  # moves the variance alone
+        return loss + self.bound * bound / density
 
     def lesson(self, x0: Batch, cond: Cond, seed: int, index: Tensor) -> Lesson:
         """Samples number `index` with their own noise, some of their conditions withheld. It knows no model."""
@@ -115,6 +118,22 @@ class Objective:
             moment = uneven(path, self.draw(path, seed, index), losses.detach())
             (found,) = torch.autograd.grad(moment.mean(), [path.logits])
             path.logits.grad = found if path.logits.grad is None else path.logits.grad + found
+
+    @torch.no_grad()
+    def hear(self, path: Path, losses: Tensor, seed: int, index: Tensor) -> None:
+        """Tell times that learn what a batch cost: the losses [b] of samples number `index`, whole and sound."""
+        if self.times.learns:
+            t = self.draw(path, seed, index)
+            self.times.hear(t, losses.double().cpu() * self.times.density(t, path))
+
+    def memory(self) -> dict[str, Tensor]:
+        """What the times have learnt, by name: the state of a run."""
+        return self.times.state_dict() if isinstance(self.times, nn.Module) else {}
+
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        """Take up what `memory` once gave."""
+        if isinstance(self.times, nn.Module):
+            self.times.load_state_dict(memory)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,13 @@ times: "Registry[TimeSampler]" = Registry("times")
 
 
 class TimeSampler(ABC):
-    """Times as a function of uniform numbers, so that draws may be stratified, replayed or split among machines."""
+    """Times as a function of uniform numbers, so that draws may be stratified, replayed or split among machines.
+
+    `learns`: it hears what the draws cost, and its draws stand for uniform ones: their losses are divided by p(t).
+    """
 
     registry: "ClassVar[Registry[TimeSampler]]" = times
+    learns: ClassVar[bool] = False
 
     def numbers(self, seed: int, index: Tensor) -> Tensor:
         """A number in (0, 1) for each sample counter."""
@@ -32,6 +36,9 @@ class TimeSampler(ABC):
     @abstractmethod
     def density(self, t: Times, path: Path) -> Times:
         """p(t)."""
+
+    def hear(self, t: Times, losses: Tensor) -> None:  # noqa: B027
+        """What times t [b] cost, before it was divided by p(t). Most do not mind."""
 
 
 @times.register("uniform")

@@ -8,7 +8,7 @@ import torch
 
 from ..paths import Path, slope
 from ..predictions import Prediction
-from ..registry import Positive, Registry
+from ..registry import Count, Positive, Registry
 from ..types import Times
 
 weights: "Registry[Weight]" = Registry("weight")
@@ -82,6 +82,23 @@ class ELBO(Weight):
 
     def x0(self, path: Path, t: Times, prediction: Prediction) -> Times:
         return -slope(path.lam, t) * snr(path, t)
+
+
+@weights.register("chain", "discrete-elbo", "l-vlb")
+@dataclass(frozen=True)
+class Chain(Weight):
+    """w = T/2 (SNR(t - 1/T) - SNR(t)): the bound of a chain of T steps, in nats (Kingma et al. 2021, eq. 13).
+
+    Where the variance is learned it is the bound of that chain, from which mean and variance are learnt alike: L_vlb
+    (Nichol & Dhariwal 2021, eq. 4). The step to the data itself costs what the one before it does.
+    """
+
+    steps: Count = 1000
+    integral: ClassVar[bool] = True
+
+    def x0(self, path: Path, t: Times, prediction: Prediction) -> Times:
+        t = t.clamp(min=2 / self.steps)
+        return self.steps / 2 * (snr(path, t - 1 / self.steps) - snr(path, t))
 
 
 @weights.register("sigmoid")

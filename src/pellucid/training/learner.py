@@ -51,7 +51,7 @@ class Progress(NamedTuple):
 
 
 class Learner:
-    """A model in training: weights, EMA, optimiser, the number of steps done, and what went wrong on the way.
+    """A model in training: weights, EMA, optimiser, what its times heard, the number of steps done, what went wrong.
 
     Nothing else changes but `parts`, in which a batch is worked off: more where memory is short, to the same gradient.
     """
@@ -67,7 +67,8 @@ class Learner:
         if model.shape != data.shape:
             raise PellucidError(f"the model takes shape {model.shape}, the data has {data.shape}; make them equal.")
         self.model, self.data = model, data
-        self.plan, self.objective, self.world = plan or Plan(), objective or Objective(), world
+        self.plan, self.world = plan or Plan(), world
+        self.objective = copy.deepcopy(objective or Objective())  # its times may learn, from this run alone
         if self.plan.batch < world.size:
             raise PellucidError(f"batch is {self.plan.batch}; expected a sample or more for each of {world.size}.")
         if self.plan.compile:
@@ -93,6 +94,7 @@ class Learner:
         else:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate
+            self.objective.hear(self.model.path, losses, self.plan.seed, self.counters(self.step))
             self.optimizer.step()
             self.ema.update(self.model)
             self.guard = self.guard.sound(grad)
@@ -203,6 +205,7 @@ class Learner:
             "model": self.model.state_dict(),
             **self.ema.groups(),
             "optim": flatten_optimizer(self.optimizer),
+            **({"times": heard} if (heard := self.objective.memory()) else {}),
         }
 
     def meta(self) -> dict[str, Any]:
@@ -240,6 +243,7 @@ class Learner:
             self.guard = Guard.read(found.meta["guard"]) if "guard" in found.meta else Guard()
             self.ema.load(found.tensors, int(found.meta.get("updates", self.step)))
             restore_optimizer(self.optimizer, found.tensors["optim"])
+            self.objective.recall(found.tensors.get("times", {}))
         except PellucidError:
             raise
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
