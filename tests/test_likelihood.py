@@ -99,8 +99,6 @@ def test_every_deterministic_sampler_finds_it_to_its_order(sampler: samplers.Sam
         with pytest.raises(PellucidError, match="draws noise"):
             likelihood.log_prob(oracle, x, sampler=sampler)
         return
-    if not sampler.universal:
-        pytest.skip("in t, the first step of this grid does not shrink")
     shrinks = grids.Lam(sigma_max=1e3)  # beyond the path's end, so that the last step too is one of many
     found = [likelihood.log_prob(oracle, x, sampler=sampler, steps=n, low=2e-3, grid=shrinks) for n in (50, 100)]
     coarse, fine = (float((each - exactly).abs().max()) for each in found)
