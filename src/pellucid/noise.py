@@ -206,6 +206,8 @@ def independent(seed: Ints, index: Tensor, clock: Tensor, shape: tuple[int, ...]
     seen: dict[int, tuple[int, tuple[Tensor, ...]]] = {}
 
     def draw(i: int, k: int) -> Tensor:
+        if ahead == 1:
+            return normal(seed, index, i, shape, stream=1 + k, dtype=dtype)
         start, drawn = seen.get(k, (i, ()))
         if not 0 <= i - start < len(drawn):
             numbers = torch.arange(i, min(i + ahead, steps)).repeat_interleave(b)
