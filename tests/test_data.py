@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pellucid.data import Dataset, Split, load
+from pellucid.data import Dataset, Split, dataset, load
 from pellucid.data.dataset import hold_out
 from pellucid.data.pictures import Unreadable, read
 from pellucid.errors import PellucidError
@@ -75,8 +75,15 @@ def test_moments_are_those_of_what_the_model_meets() -> None:
     for x in (torch.randint(256, (40, 3, 5, 5), generator=rng).to(torch.uint8), torch.randn(90, 2, generator=rng)):
         data = Dataset("it", Split(x))
         met = data.batch(torch.arange(len(x)))[0].double()
-        assert data.mean == pytest.approx(met.mean().item(), abs=1e-6)
-        assert data.std == pytest.approx(met.std(correction=0).item(), abs=1e-6)
+        assert data.mean == pytest.approx(met.mean().item(), abs=1e-14)
+        assert data.std == pytest.approx(met.std(correction=0).item(), abs=1e-14)
+
+
+def test_a_spectrum_is_looked_for_within_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of so many samples that float32 cannot count them, the last is the last."""
+    monkeypatch.setattr(dataset, "MEASURED", 4)
+    data = Dataset("it", Split(torch.ones(1, 1).expand(2**24 + 4, 1)))
+    assert all(std == 1 for std, _ in data.spectrum)
 
 
 @pytest.mark.parametrize(("n", "fraction"), [(20, 0.1), (97, 0.1), (500, 0.333), (1797, 500 / 1797), (30, 0.9)])
@@ -434,6 +441,28 @@ def test_arrays_of_points_and_their_own_test_half(tmp_path: Path) -> None:
 )
 def test_bad_arrays_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], word: str) -> None:
     assert word in refusal(npz(tmp_path, **arrays))
+
+
+POINTS, PIXELS, LABELS = np.zeros((5, 7)), np.zeros((5, 8, 8), np.uint8), np.zeros(5, int)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": POINTS, "x_test": POINTS[:, :6]}, ["x_test in", "is float32 [6]", "x is float32 [7]"]),
+        ({"x": PIXELS, "x_test": PIXELS / 255.0}, ["is float32 [8, 8]", "x is uint8 [1, 8, 8]"]),
+        ({"x": POINTS, "y": LABELS, "x_test": POINTS}, ["float32 [7] without labels", "x is float32 [7] with labels"]),
+        ({"images": POINTS, "x_test": POINTS, "y_test": LABELS}, ["[7] with labels", "images is float32 [7] without"]),
+    ],
+)
+def test_held_out_arrays_are_like_the_others(tmp_path: Path, arrays: dict[str, np.ndarray], words: list[str]) -> None:
+    said = refusal(npz(tmp_path, **arrays))
+    assert all(word in said for word in words)
+
+
+def test_objects_in_arrays_are_refused_without_advice_to_open_them(tmp_path: Path) -> None:
+    said = refusal(npz(tmp_path, x=np.array([{}, {}], dtype=object)))
+    assert "pickle" not in said and "arrays of numbers, x and perhaps y" in said and "without objects" in said
 
 
 def test_broken_npz_files_are_refused(tmp_path: Path) -> None:

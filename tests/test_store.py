@@ -5,9 +5,12 @@ import json
 import os
 import random
 import resource
+import threading
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from PIL import Image
 
 from pellucid import cli, files
 from pellucid.config import Recipe
-from pellucid.data import Dataset, check, load, pack, packed, store
+from pellucid.data import Dataset, Options, check, load, pack, packed, store
 from pellucid.errors import PellucidError
 
 
@@ -96,6 +99,26 @@ def test_an_archive_is_the_folder_in_it(tmp_path: Path, top: str) -> None:
     same(load(folder), packed(zipped(folder, top)))
 
 
+def archived(path: Path, *names: str, table: str = "") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, name in enumerate(names):
+            archive.writestr(name, picture(i) if name.endswith(".png") else table)
+    return path
+
+
+def test_a_stray_file_does_not_hide_the_classes(tmp_path: Path) -> None:
+    pictures = ("pets/cat/1.png", "pets/dog/2.png")
+    assert load(archived(tmp_path / "half.zip", "train/cat/1.png", "train/dog/2.png")).classes == ("cat", "dog")
+    for i, stray in enumerate(((), ("pets/.DS_Store",), ("pets/read.me",), (".DS_Store",), (".",))):
+        assert load(archived(tmp_path / f"{i}.zip", *pictures, *stray)).classes == ("cat", "dog"), stray
+
+
+def test_a_table_in_the_one_folder_of_an_archive_is_read(tmp_path: Path) -> None:
+    table = "file_name,text\n0.png,a cat\n1.png,a dog\n"
+    path = archived(tmp_path / "it.zip", "pets/0.png", "pets/1.png", "pets/metadata.csv", table=table)
+    assert load(path).train.text == ("a cat", "a dog")
+
+
 def test_damaged_archives_are_refused_or_named(tmp_path: Path) -> None:
     whole = zipped(filled(tmp_path / "some")).read_bytes()
     damaged = tmp_path / "damaged.zip"
@@ -118,6 +141,48 @@ def test_who_comes_while_others_pack_waits_and_finds(tmp_path: Path, monkeypatch
     assert len(calls) == 1
     for one in found:
         same(one, load(folder))
+
+
+def test_what_is_packed_is_opened_while_others_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, other, real = filled(tmp_path / "some"), filled(tmp_path / "other"), store.pack
+    packed(folder)
+    packing, done = threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> Dataset:
+        packing.set()
+        assert done.wait(10)
+        return real(*given)
+
+    with ThreadPoolExecutor(4) as pool:
+        monkeypatch.setattr(store, "pack", slow)
+        once = pool.submit(packed, other)
+        assert packing.wait(10)
+        assert pool.submit(packed, folder).result(10).classes == ("a", "b")
+        monkeypatch.setattr(store, "pack", real)
+        assert pool.submit(packed, folder, size=3).result(10).shape == (3, 3, 3)
+        with pytest.warns(UserWarning, match="another process packs"):
+            again = pool.submit(packed, other)
+            with pytest.raises(TimeoutError):
+                again.result(0.1)
+            done.set()
+            same(once.result(10), again.result(10))
+
+
+@pytest.mark.parametrize("way", [packed, pack])
+def test_what_a_killed_process_left_half_packed_is_cleared(
+    way: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path / "cache"))
+    folder = filled(tmp_path / "some")
+    names = store.place(folder, Options()).name, "old-1", "new-2"
+    left = [store.cache() / f"{files.PARTIAL}{name}-77" for name in names]
+    for path in left:
+        path.mkdir(parents=True)
+        (path / "loose").write_bytes(b"half")
+    with store.turn(store.cache() / "new-2"):  # which clears its own; another process is at it
+        left[-1].mkdir()
+        way(folder)
+        assert [path.exists() for path in left] == [False, False, True]
 
 
 def test_a_broken_store_in_the_cache_is_packed_again(tmp_path: Path) -> None:
@@ -186,7 +251,7 @@ def test_every_changed_byte_is_found(pictures: Path, tmp_path: Path) -> None:
         for at in random.Random(file.name).sample(range(len(whole)), min(40, len(whole))):
             file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
             if file.name == store.MANIFEST:
-                with pytest.raises(PellucidError, match="damaged|format"):
+                with pytest.raises(PellucidError, match=r"damaged \((?!Pellucid)|^\S+ has store format"):
                     check(place)
             else:
                 assert [name for name, _ in check(place)[1]] == [file.name]

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -162,7 +163,7 @@ def alone(folder: Path) -> Iterator[None]:
     """Inside, no other process is in `folder` this way: the second is refused. One that was killed holds nothing."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        if not _held(handle):
+        if _held(handle) is False:
             raise PellucidError(f"another process is at work in {folder}; wait for it, or take another folder.")
         yield
     finally:
@@ -170,22 +171,39 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(folder: Path) -> Iterator[None]:
-    """Inside, no other process is in `folder` this way: the second waits. One that was killed holds nothing."""
+def in_turn(folder: Path, remark: str) -> Iterator[bool]:
+    """Inside, no other process is in `folder` this way: the second says the remark, and waits.
+
+    Yields whether that is sure: not where the system has no such locks.
+    """
     make(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(ImportError, OSError):  # where the system has no such locks
+        held = _held(handle)
+        if held is False:
+            warnings.warn(remark, stacklevel=3)
             from fcntl import LOCK_EX, flock
 
             flock(handle, LOCK_EX)
-        yield
+        yield held is not None
     finally:
         os.close(handle)
 
 
-def _held(handle: int) -> bool:
-    """Whether this process now has the folder for itself; where the system has no such locks, it has."""
+def is_free(folder: Path) -> bool:
+    """Whether it is sure that no process is in `folder`, `alone` or `in_turn`."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        return _held(handle) is True
+    finally:
+        os.close(handle)
+
+
+def _held(handle: int) -> bool | None:
+    """Whether this process now has the folder for itself; None where the system has no such locks."""
     try:
         from fcntl import LOCK_EX, LOCK_NB, flock
 
@@ -193,5 +211,5 @@ def _held(handle: int) -> bool:
     except BlockingIOError:
         return False
     except (ImportError, OSError):
-        return True
+        return None
     return True

@@ -4,6 +4,7 @@ Toys have a known density, the digits come with scikit-learn; all else is the us
 memory; `packed` decodes them once, into a store on the disk, and finds it there the next time.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from .. import files
@@ -62,8 +63,10 @@ def packed(
         return load(source, size=size, channels=channels, held_out=held_out, seed=seed, progress=progress)
     place = store.place(path, options)
     try:
-        with files.in_turn(place.parent):  # who comes later finds it packed
-            found = store.kept(place) or store.pack(sources.listing(path), options, place)
+        found = store.kept(place)
+        if found is None:
+            with store.turn(place):  # who comes later finds it packed
+                found = store.kept(place) or store.pack(sources.listing(path), options, place)
     except OSError as error:
         cache, at = store.cache(), Path(str(error.filename))
         if error.errno not in files.MISTAKEN or not (cache.is_relative_to(at) or at.is_relative_to(cache)):
@@ -90,7 +93,8 @@ def pack(
     if folder is not None and folder.exists() and not store.is_store(folder):
         raise PellucidError(f"{folder} is there and is no store; take another place.")
     place = store.place(Path(source).expanduser(), options) if folder is None else folder
-    store.pack(found, options, place)
+    with store.turn(place) if folder is None else nullcontext():
+        store.pack(found, options, place)
     return place
 
 

@@ -34,10 +34,18 @@ def npz(path: Path, options: Options) -> Dataset:
         train = train._replace(noise=_noise(path, arrays["noise"], train.x))
     if "x_test" in arrays:
         test = _split(path, arrays, "x_test", "y_test" if "y_test" in arrays else None)
+        if _kind(test) != _kind(train):
+            unlike = f"x_test in {path} is {_kind(test)} labels, but {sample} is {_kind(train)} labels"
+            raise PellucidError(f"{unlike}; save both alike.")
     else:
         train, test = hold_out(train, options.held_out, options.seed)
     last = max((int(half.label.max()) for half in (train, test) if half and half.label is not None), default=-1)
     return Dataset(str(path), train, test, tuple(str(i) for i in range(last + 1)))
+
+
+def _kind(half: Split) -> str:
+    kind = str(half.x.dtype).removeprefix("torch.")
+    return f"{kind} {list(half.x.shape[1:])} {'with' if half.label is not None else 'without'}"
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -46,9 +54,11 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in (*SAMPLES, *LABELS, "x_test", "y_test", "noise") if key in file}
     except wrong as error:
-        reason = str(error).rstrip(".")
+        junk = "pickle" in str(error)  # numpy's guess, and its advice is to trust it
+        reason = "it is no .npz, or holds objects" if junk else str(error).rstrip(".")
         raise PellucidError(
-            f"{path} cannot be read ({reason}); expected plain arrays, as numpy.savez writes them."
+            f"{path} cannot be read ({reason}); expected arrays of numbers, x and perhaps y, as numpy.savez writes "
+            "them without objects."
         ) from None
 
 

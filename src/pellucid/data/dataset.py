@@ -105,7 +105,8 @@ class Dataset:
     def spectrum(self) -> Spectrum:
         """In which directions the data reaches how far, by so many evenly spaced samples as the memory is to hold."""
         n, size = len(self.train.x), math.prod(self.shape)
-        x, _ = self.batch(torch.linspace(0, n - 1, max(2, min(n, MEASURED // size))).long())
+        m = max(2, min(n, MEASURED // size))
+        x, _ = self.batch(torch.arange(m) * (n - 1) // (m - 1))
         return spectrum(empirical(x.double()), directions(size))
 
     def batch(self, index: Tensor, split: Literal["train", "test"] = "train") -> tuple[Tensor, dict[str, Tensor]]:
@@ -129,7 +130,7 @@ class Dataset:
         if not self.pictures:
             return x.double().mean().item(), x.double().std(correction=0).item()
         counts = self.counts or sum(torch.bincount(part.flatten(), minlength=256) for part in x.split(1024))
-        weight = torch.as_tensor(counts) / x.numel()  # exact at any size
+        weight = torch.as_tensor(counts).double() / x.numel()  # exact at any size
         value = encode(torch.arange(256, dtype=torch.uint8)).double()
         mean = (weight * value).sum()
         return mean.item(), (weight * (value - mean) ** 2).sum().sqrt().item()

@@ -57,8 +57,9 @@ def archive(path: Path) -> Listing:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise PellucidError(f"{path} cannot be read as zip ({str(error).rstrip('.')}); is it whole?") from None
     inside = {PurePosixPath(member.info.filename): member for member in members}
-    shown = {f: member for f, member in sorted(inside.items()) if f.parts[0] != "__MACOSX"}  # what a Mac adds
-    tops = {f.parts[0] if len(f.parts) > 2 else "" for f in shown}
+    added = {(), ("__MACOSX",), (".DS_Store",)}  # a nameless member, and what a Mac adds
+    shown = {f: member for f, member in sorted(inside.items()) if f.parts[:1] not in added}
+    tops = {f.parts[0] if len(f.parts) > 1 else "" for f in shown}
     if len(tops) == 1 and (top := tops.pop()):
         shown = {f.relative_to(top): member for f, member in shown.items()}
     return _listing(str(path), shown)

@@ -14,8 +14,11 @@ import hashlib
 import json
 import math
 import os
+import re
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from .listing import Listing, alike, decoded, halved, left_out
 FORMAT = 1
 MANIFEST = "store.json"
 WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+LEFT = re.compile(r"-\d+(-gone)?$")  # ends the name of what is being written or removed
 TOLD = 1000  # pictures left out that a store remembers by name
 
 
@@ -118,6 +122,8 @@ def manifest(folder: Path) -> dict[str, Any]:
             )
         if not files.is_sealed(data):
             raise ValueError(f"{MANIFEST} does not match its hash")
+    except PellucidError:
+        raise
     except WRONG as error:
         raise _broken(folder, error) from None
     return about
@@ -186,6 +192,18 @@ def cache() -> Path:
     """Where stores are kept that nobody asked to have elsewhere: $PELLUCID_CACHE, or in the user's cache folder."""
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pellucid"
     return Path(os.environ.get("PELLUCID_CACHE") or user) / "data"
+
+
+@contextmanager
+def turn(place: Path) -> Iterator[None]:
+    """Inside, no other process packs the store at `place`, in the cache. What was left half packed is cleared away."""
+    locks = place.parent / ".locks"
+    with files.in_turn(locks / place.name, f"another process packs {place}: this one waits for it.") as sure:
+        for left in place.parent.glob(f"{files.PARTIAL}*") if sure else ():
+            name = LEFT.sub("", left.name.removeprefix(files.PARTIAL))
+            if name == place.name or files.is_free(locks / name):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
 def place(source: Path, options: Options) -> Path:
