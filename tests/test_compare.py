@@ -3,16 +3,24 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from pellucid import cli, compare
+from pellucid.compare import row as row_
 from pellucid.config import Recipe
 from pellucid.data import Dataset, Split, load
 from pellucid.errors import PellucidError
-from pellucid.metrics import Figure
+from pellucid.likelihood import flow
+from pellucid.metrics import Figure, kid
+from pellucid.metrics.kernel import KID
+from pellucid.metrics.sets import spaced
+from pellucid.noise import normal
 from pellucid.oracle import GaussianMixture
 from pellucid.paths import Cosine
 
@@ -77,3 +85,44 @@ def test_bits_are_those_of_the_law_that_was_learnt() -> None:
     found = compare.bits(mixture.at(Cosine()), data)["bits"]
     truth = -float(mixture.log_prob(mixture.sample(200_000, 3)).mean()) / (2 * math.log(2))
     assert abs(found.value - truth) < 3 * found.error and found.low < found.value < found.high
+
+
+def sorted_data(n: int) -> Dataset:
+    """Two classes far apart, one after the other."""
+    label = (torch.arange(n) >= n // 2).long()
+    train, test = (normal(seed, torch.arange(n), 0, (2,)) + 9 * label[:, None] for seed in (1, 2))
+    return Dataset("sorted", Split(train, label), Split(test, label))
+
+
+def test_a_part_of_sorted_data_is_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for its probability, and what is looked at."""
+    seen: list[Tensor] = []
+    monkeypatch.setattr(row_, "SURE", 10)
+    monkeypatch.setattr(row_, "flow", lambda model, x, cond, **_: seen.append(cond["label"]) or flow(model, x, **_))
+    data = sorted_data(40)
+    compare.bits(GaussianMixture.random(3, 2).at(Cosine()), data)
+    assert seen[0].tolist() == [0] * 5 + [1] * 5
+    x, label = row_._split(data, "test", 30)
+    assert label is not None and label.tolist() == [0] * 15 + [1] * 15 and torch.equal(label == 1, x[:, 0] > 4.5)
+
+
+def test_figures_are_of_as_many_samples_as_a_metric_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sorted_data(60)
+    monkeypatch.setattr(KID, "most", 20)
+    some = spaced(60, 20)
+    assert data.test is not None
+    few = kid(data.train.x[some], data.test.x[some])
+    assert compare.measure(data, data.train.x, None)["kid"].value == pytest.approx(few, rel=1e-6)
+
+
+def test_data_of_a_single_class_are_compared() -> None:
+    data = sorted_data(60)
+    one = replace(data, train=data.train._replace(label=torch.ones(60).long()), classes=("a", "b"))
+    assert "class_accuracy" not in compare.measure(one, data.train.x, torch.ones(60).long())
+
+
+def test_a_damaged_note_of_what_is_compared_is_one_sentence(tmp_path: Path) -> None:
+    for text in ("{", "[]", '"x"'):
+        (tmp_path / "compare.json").write_text(text)
+        with pytest.raises(PellucidError, match="take another folder"):
+            compare.agree(tmp_path, {"data": "moons"})

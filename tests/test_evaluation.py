@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import pellucid as pl
 from pellucid import PellucidError
 from pellucid.cli import main
-from pellucid.cli.evaluate import given
+from pellucid.cli.evaluate import given, words
 from pellucid.data import Dataset, Split, encode
 from pellucid.evaluation import Evaluation, Record, Row, check, comparable, compare, evaluate
 from pellucid.explain.evaluated import evaluated
@@ -117,6 +118,17 @@ def test_the_same_question_has_the_same_answer(good: Evaluation) -> None:
     assert again.rows == good.record.rows and again.pairs == good.record.pairs
 
 
+@pytest.mark.parametrize("known", [4, 20, 50])
+def test_training_data_among_the_held_out_leave_out_one_figure(known: int, good: Evaluation, tmp_path: Path) -> None:
+    """The copy ratio asks how near fresh data lie, which they cannot say; all else they can."""
+    test = Split(torch.cat([DATA.train.x[:known], points(60, 2).x])[:50])
+    record = evaluate(X, replace(DATA, test=test), Values()).record
+    record.save(tmp_path / "evaluation.json")
+    left = {row.name for row in good.record.rows} - {row.name for row in record.rows}
+    assert left == (set() if known == 4 else {"copy_ratio"})
+    assert ("no copy ratio" in words(record, [], tmp_path)) == bool(left)
+
+
 def test_what_was_never_seen_is_not_known_to_be_zero() -> None:
     """Samples that are all alike hit no ball of the data, and that is known as well as their number allows."""
     record = evaluate(Split(torch.full((40, 6), 50.0)), DATA, Values()).record
@@ -213,7 +225,6 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
         lambda: evaluate(X, replace(DATA, test=Split(torch.ones(50, 6))), Values()),
         "all 50 held-out samples look alike to values",
     ),
-    "leak": (lambda: evaluate(X, replace(DATA, test=Split(DATA.train.x[:50])), Values()), "are training data too"),
 }
 
 
@@ -315,6 +326,19 @@ def test_a_folder_of_drawn_pictures_holds_the_samples(pellucid: Command, run: Pa
     assert torch.equal(one.x, other.x) and one.label is not None and other.label is None
     fewer, about = given("folder", digits, 10)
     assert torch.equal(fewer.x, one.x[1::3]) and about == {"source": "folder"}
+
+
+def test_classes_of_samples_are_numbered_as_those_of_the_data(tmp_path: Path) -> None:
+    """Whatever number they have among themselves."""
+    for folder, names in {"real": "abc", "drawn": "cb", "other": "bd"}.items():
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            for i in range(3):
+                Image.new("L", (8, 8), 40 * ord(name) % 256).save(tmp_path / folder / name / f"{i}.png")
+    data = pl.data.load(str(tmp_path / "real"))
+    label = given(str(tmp_path / "drawn"), data, None)[0].label
+    assert label is not None and label.tolist() == [1, 1, 1, 2, 2, 2]
+    assert given(str(tmp_path / "other"), data, None)[0].label is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pellucid import PellucidError
 from pellucid.metrics import features
-from pellucid.metrics.features import classifier, inception, look, unpickled, usual
+from pellucid.metrics.features import classifier, inception, look, reader, unpickled, usual
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,15 @@ def test_each_kind_of_data_has_its_usual_eyes() -> None:
     x, label = stripes(4)
     assert [usual(x, label), usual(x, None), usual(x.flatten(1), label)] == ["classifier", "untrained", "values"]
     assert torch.equal(look("values", x, None, 0)(x), x.flatten(1).double())
+
+
+def test_a_single_class_teaches_nobody_to_see() -> None:
+    """Of whatever number is declared: there is nothing to tell apart."""
+    x, label = stripes(40)
+    eyes = look(usual(x, 0 * label), x, 0 * label, 2)
+    assert eyes.name == "untrained" and reader(eyes, x, 0 * label, 2) is None
+    with pytest.raises(PellucidError, match="two classes or more"):
+        look("classifier", x, 0 * label, 2)
 
 
 def test_untrained_eyes_are_the_same_for_everyone_and_disturb_nobody() -> None:
@@ -107,7 +116,7 @@ def test_eyes_see_only_what_they_can() -> None:
         look("untrained", x, None, 0)(stripes(4, side=16)[0])
     with pytest.raises(PellucidError, match="untrained sees pictures, not samples of shape"):
         look("untrained", x.flatten(1), None, 0)
-    with pytest.raises(PellucidError, match="a classifier needs classes"):
+    with pytest.raises(PellucidError, match="a classifier needs two classes or more"):
         look("classifier", x, None, 0)
 
 
@@ -169,6 +178,14 @@ def test_a_torch_file_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(PellucidError, match="holds no plain dictionary of tensors"):
             unpickled.tensors(Path("evil.pth"))
     assert not Path("evil").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("held", [[torch.ones(2)], torch.ones(2), 3, None], ids=["list", "tensor", "number", "none"])
+def test_a_torch_file_of_something_else_is_one_sentence(zipped: bool, held: object, tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(PellucidError, match="holds no plain dictionary of tensors"):
+        unpickled.tensors(tmp_path / "x.pth")
 
 
 def test_damaged_torch_files_are_one_sentence(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ from pellucid.metrics import (
     two_sample,
     vendi,
 )
+from pellucid.metrics.sets import spaced
 from pellucid.metrics.sliced import wasserstein
 
 
@@ -355,6 +356,27 @@ def test_a_classifier_guesses_where_laws_are_equal_and_tells_others_apart() -> N
     assert c2st(ring * 2**0.5, normal(400, 2, seed=1)).low > 0.6
 
 
+def test_a_model_that_draws_one_sample_is_told_apart_at_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The width of the kernel is the data's, whatever the samples are."""
+    monkeypatch.setattr("pellucid.metrics.kernel.MEDIAN_OF", 100)
+    assert c2st(torch.zeros(400, 2), normal(400, 2)).low > 0.75
+
+
+def test_the_first_of_sorted_data_do_not_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pellucid.metrics.kernel.MEDIAN_OF", 50)
+    classes = 100.0 * (torch.arange(400) // 100)[:, None] + normal(400, 1)
+    assert gaussian(classes)(classes[:1], classes[-1:]) > 0.01  # they lie apart by one and a half median distances
+    held_out = torch.tensor([10.0] * 80 + [1.0] * 120)[:, None]
+    assert copy_ratio(torch.ones(60, 1), torch.zeros(1, 1), held_out).value == 1
+    assert spaced(400, 4).tolist() == [50, 150, 250, 350] and spaced(3, 9).tolist() == [0, 1, 2]
+
+
+def test_places_among_many_are_exact() -> None:
+    """Where single precision would round them."""
+    n = 2**25 + 2
+    assert spaced(n, 2).tolist() == [n // 4, 3 * n // 4]
+
+
 # vendi ------------------------------------------------------------------------------------------------------------
 
 
@@ -512,7 +534,7 @@ def test_a_metric_meets_samples_that_are_all_one(name: str) -> None:
     """A model that draws one picture is bad, but is measured."""
     stuck = View(torch.ones(50, 1, 4, 4), torch.ones(50, 16).double(), torch.zeros(50).long())
     for estimate in registry.make(name)(case().instead(stuck)).values():
-        assert math.isfinite(estimate.value)
+        assert math.isfinite(estimate.value) and math.isfinite(estimate.error)
 
 
 BAD: dict[str, tuple[Callable[[Tensor, Tensor], object], str]] = {
@@ -540,11 +562,36 @@ def test_what_has_no_distance_is_one_sentence(name: str) -> None:
         metric(x.index_fill(0, torch.tensor([4]), math.nan), x)
 
 
+@pytest.mark.parametrize("metric", [energy_distance, two_sample])
+def test_energy_of_what_has_none_is_one_sentence(metric: Callable[[Tensor, Tensor], object]) -> None:
+    x = normal(10, 3)
+    for other, said in ((x[:0], "0 samples; expected 1"), (x[:, :2], "expected one shape"), (x / 0, "not finite")):
+        with pytest.raises(PellucidError, match=said):
+            metric(x, other)
+    assert metric(x[:1], x)
+
+
 def test_data_without_width_or_direction_are_one_sentence() -> None:
     with pytest.raises(PellucidError, match="the kernel has no width"):
         gaussian(torch.ones(5, 2))
     with pytest.raises(PellucidError, match="have no direction"):
         vendi(torch.zeros(5, 2))
     x = normal(5, 2)
-    with pytest.raises(PellucidError, match="are training data too"):
-        copy_ratio(normal(5, 2, seed=1), x, x)
+    for known in (5, 2):  # of the held-out data: two of five may be most of what is redrawn
+        with pytest.raises(PellucidError, match="are training data too"):
+            copy_ratio(normal(5, 2, seed=1), x, torch.cat([x[:known], normal(5, 2, seed=2)])[:5])
+
+
+def test_a_judge_of_one_class_is_refused() -> None:
+    with pytest.raises(PellucidError, match="two classes or more"):
+        judge(normal(9, 2), torch.ones(9).long())
+
+
+@pytest.mark.parametrize("name", ["precision-recall", "density-coverage"])
+def test_a_neighbour_farther_than_a_half_of_the_set_is_one_sentence(name: str) -> None:
+    few = case().instead(view(20, 1), view(20, 2))
+    assert registry.make({"name": name, "k": 9})(few)
+    with pytest.raises(PellucidError, match="a set has 20 samples; expected 22 or more"):
+        registry.make({"name": name, "k": 10})(few)
+    with pytest.raises(PellucidError, match="expected a whole number from 1"):
+        registry.make({"name": name, "k": 0})

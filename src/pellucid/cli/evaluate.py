@@ -81,7 +81,7 @@ def evaluate(
         temporary.write_text(page, "utf-8")
     differences = evaluation.compare(found.record, other) if other else []
     plain = found.record.model_dump(mode="json") | {"against": [row._asdict() for row in differences]}
-    answer(_words(found.record, differences, place), plain, json)
+    answer(words(found.record, differences, place), plain, json)
 
 
 def _real(source: str) -> "tuple[Dataset, str]":
@@ -144,6 +144,7 @@ def given(source: str, real: "Dataset", n: int | None) -> "tuple[Split, dict[str
     import torch
 
     from ..data import load
+    from ..metrics.sets import spaced
 
     folder = real.pictures and Path(source).is_dir()
     with progress("reading") as show:
@@ -154,12 +155,14 @@ def given(source: str, real: "Dataset", n: int | None) -> "tuple[Split, dict[str
             progress=lambda done, total: show(done, total, ""),
         )
     samples = found.train
-    if samples.label is not None and not set(found.classes) <= set(real.classes):
-        samples = samples._replace(label=None)
+    if samples.label is not None:  # numbered as in the data
+        known = set(found.classes) <= set(real.classes)
+        place = torch.tensor([real.classes.index(name) for name in found.classes]) if known else None
+        samples = samples._replace(label=None if place is None else place[samples.label])
     if n is not None:
         if n > len(samples.x):
             raise PellucidError(f"{source} holds {len(samples.x)} samples, not {n}; give a smaller -n.")
-        samples = samples.take(((torch.arange(n) + 0.5) * (len(samples.x) / n)).long())
+        samples = samples.take(spaced(len(samples.x), n))
     return samples, {"source": source}
 
 
@@ -175,7 +178,8 @@ def sight(features: str | None, real: "Dataset", on: "torch.device") -> "tuple[F
         return eyes, reader(eyes, x, label, classes)
 
 
-def _words(record: "Record", differences: "Sequence[Difference]", place: Path) -> str:
+def words(record: "Record", differences: "Sequence[Difference]", place: Path) -> str:
+    """What the command says."""
     rows = [
         {
             "figure": row.label,
@@ -187,6 +191,8 @@ def _words(record: "Record", differences: "Sequence[Difference]", place: Path) -
         for row in record.rows
     ]
     lines = [table(rows), "", "in brackets: intervals at 95 %; real data: what they score in the samples' place"]
+    if all(row.name != "copy_ratio" for row in record.rows):
+        lines.append("no copy ratio: about half of the held-out samples or more are training data too; hold out others")
     if differences:
         apart = [
             {

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..data import Dataset, decode, encode
@@ -20,6 +19,8 @@ from ..explain.chapter import Picture
 from ..files import whole
 from ..likelihood import flow
 from ..metrics import Case, Figure, View, features, judge, registry
+from ..metrics.classes import told
+from ..metrics.sets import spaced
 from ..pictures import save_png, scatter, tile
 from ..types import Model
 from .entrant import Drawn, Entrant
@@ -45,21 +46,21 @@ class Row(NamedTuple):
 def measure(data: Dataset, x: Tensor, label: Tensor | None, seed: int = 0) -> dict[str, Figure]:
     """The figures of samples x [n, *shape], in model units and of these labels, against the held-out data."""
     case = _case(data, x, label, seed)
-    return _merged(registry.make(name)(case) for name in registry.names())
+    metrics = [registry.make(name) for name in registry.names()]
+    return _merged(metric(case.spread(metric.most)) for metric in metrics)
 
 
 def floor(data: Dataset, n: int, seed: int = 0) -> dict[str, Figure]:
     """The figures of real data in the place of n samples: what a perfect system would score."""
-    x, cond = data.batch(torch.arange(min(n, len(data.train.x))))
+    x, cond = data.batch(spaced(len(data.train.x), n))
     case = _case(data, x, cond.get("label"), seed)
     metrics = [registry.make(name) for name in registry.names()]
-    return _merged(metric(metric.floor(case)) for metric in metrics)
+    return _merged(metric(metric.floor(case.spread(metric.most))) for metric in metrics)
 
 
 def bits(model: Model, data: Dataset, seed: int = 0) -> dict[str, Figure]:
     """Bits per dimension of held-out data, each sample in its class, by the density of the model's flow."""
-    x, label = (None if part is None else part[:SURE] for part in _split(data, "test"))
-    assert x is not None
+    x, label = _split(data, "test", SURE)
     heard = {} if label is None else {"label": label}
     grain = 2 / 255 if data.pictures else 0.0
     found = flow(model, x, cond=heard, grain=grain, sampler="dpmpp-3m", steps=40, low=1e-3, seed=seed)
@@ -75,18 +76,18 @@ def _case(data: Dataset, x: Tensor, label: Tensor | None, seed: int) -> Case:
     (train, known), (real, truth) = (_split(data, name) for name in ("train", "test"))
     eyes = features.look(features.usual(train, known), train, known, len(data.classes))
     samples, held = View(shown, eyes(shown), label), View(real, eyes(real), truth)
-    some = ((torch.arange(min(len(x), len(train))) + 0.5) * (len(train) / min(len(x), len(train)))).long()
-    twin = View(train[some], eyes(train[some]), None if known is None else known[some])
-    reader = judge(train, known) if known is not None and label is not None else None
+    twin = View(train, train.flatten(1), known).spread(len(x))
+    twin = twin._replace(features=eyes(twin.x))
+    reader = judge(train, known) if told(known) and label is not None else None
     return Case(samples, held, train, twin, seed, reader)
 
 
-def _split(data: Dataset, name: Literal["train", "test"]) -> tuple[Tensor, Tensor | None]:
-    """Real samples in model units and their labels; training data where none is held out."""
+def _split(data: Dataset, name: Literal["train", "test"], most: int = MOST) -> tuple[Tensor, Tensor | None]:
+    """At most so many real samples in model units and their labels; training data where none is held out."""
     name = "train" if data.test is None else name
     part = data.train if name == "train" or data.test is None else data.test
-    x, _ = data.batch(torch.arange(min(len(part.x), MOST)), name)
-    return x, None if part.label is None else part.label[: len(x)]
+    x, cond = data.batch(spaced(len(part.x), most), name)
+    return x, cond.get("label")
 
 
 def write(path: Path, row: Row) -> None:
@@ -133,7 +134,12 @@ def real(folder: Path, data: Dataset, n: int, seed: int) -> Row:
 def agree(folder: Path, asked: dict[str, object]) -> None:
     """Note what is compared; a folder in which something else was is refused."""
     path = folder / "compare.json"
-    held = json.loads(path.read_text("utf-8")) if path.exists() else asked
+    try:
+        held = json.loads(path.read_text("utf-8")) if path.exists() else asked
+    except ValueError:
+        held = None
+    if not isinstance(held, dict):
+        raise PellucidError(f"{path} does not say what is compared; remove it, or take another folder with --out.")
     if held != asked:
         wrong = next(key for key in asked if held.get(key) != asked[key])
         raise PellucidError(

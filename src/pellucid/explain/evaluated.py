@@ -14,6 +14,7 @@ from .. import pictures
 from ..data import decode
 from ..evaluation import Evaluation, Row
 from ..evaluation.record import Span
+from ..metrics.sets import spaced
 from ..metrics.spectral import bands
 from .chapter import Block, Chapter, Picture, Table
 from .mathematics import number
@@ -135,7 +136,7 @@ def _sheets(found: Evaluation) -> Chapter | None:
 
 
 def _spread(x: Tensor) -> Tensor:
-    return x[torch.linspace(0, len(x) - 1, min(SHOWN, len(x))).long()]
+    return x[spaced(len(x), SHOWN)]
 
 
 def _copies(found: Evaluation) -> Chapter:

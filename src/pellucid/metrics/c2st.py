@@ -2,9 +2,9 @@
 
     f(z) = sum_i a_i k(z, z_i),    a = (K + r I)^-1 t,    t = +1 for data, -1 for samples
 
-Kernel ridge regression, k Gaussian as wide as the median distance: one linear system, no chance. It learns from one
-half of each set and is asked about the other; equally many of each, so that 1/2 is a blind guess, and what samples of
-the data's own law score.
+Kernel ridge regression, k Gaussian as wide as the data's median distance: one linear system, no chance. It learns from
+one half of each set and is asked about the other; equally many of each, so that 1/2 is a blind guess, and what samples
+of the data's own law score.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .estimate import Figure, share
-from .kernel import gaussian
+from .kernel import Kernel, gaussian
 from .metric import Case, Metric, registry
 from .sets import both
 
@@ -27,11 +27,10 @@ def c2st(x: Tensor, y: Tensor, seed: int = 0) -> Figure:
     x, y = (one[torch.randperm(len(one), generator=rng)[: 2 * n]] for one in (x, y))
     learnt, asked = (torch.cat([x[part], y[part]]) for part in (slice(n), slice(n, None)))
     sign = torch.cat([-torch.ones(n), torch.ones(n)]).double()
-    return share(_answers(learnt, asked, sign) * sign > 0)
+    return share(_answers(gaussian(y[:n]), learnt, asked, sign) * sign > 0)
 
 
-def _answers(learnt: Tensor, asked: Tensor, sign: Tensor) -> Tensor:
-    kernel = gaussian(learnt)
+def _answers(kernel: Kernel, learnt: Tensor, asked: Tensor, sign: Tensor) -> Tensor:
     system = kernel(learnt, learnt) + RIDGE * len(learnt) * torch.eye(len(learnt), dtype=torch.float64)
     return kernel(asked, learnt) @ torch.linalg.solve(system, sign.unsqueeze(1)).squeeze(1)
 

@@ -7,6 +7,7 @@ the same on every run and has nothing to download. Its cost grows with the squar
 """
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -17,8 +18,15 @@ from .estimate import Figure, share
 from .metric import Case, Judge, Metric, registry
 
 
+def told(label: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether labels tell samples apart: there are two classes or more among them."""
+    return label is not None and len(label.unique()) > 1
+
+
 def judge(x: Tensor, label: Tensor) -> Judge:
     """Train a judge on real samples x [n, ...] and their labels [n]. It expects samples in the units of x."""
+    if not told(label):
+        raise PellucidError("the judge of classes needs two classes or more; expected other labels.")
     try:
         from sklearn.svm import SVC
     except ImportError:

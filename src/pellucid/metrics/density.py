@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..registry import Count
 from .estimate import POSITIVE, SHARES, Figure, halved, share
 from .metric import Case, Metric, registry
 from .precision import Distances, inside
@@ -52,10 +53,10 @@ class DensityCoverage(Metric):
     better = "near"
     most = 5000
 
-    k: int = 5
+    k: Count = 5
 
     def __call__(self, case: Case) -> dict[str, Figure]:
-        d = Distances.of(case.samples.features, case.real.features, self.k)
+        d = Distances.of(case.samples.features, case.real.features, 2 * self.k + 1)  # of halves too
         return {name: self._figure(d, name, case.seed) for name in STATISTICS}
 
     def _figure(self, d: Distances, name: str, seed: int) -> Figure:

@@ -17,7 +17,7 @@ from torch import Tensor
 from .estimate import POSITIVE, Figure, bootstrap
 from .kernel import mmd
 from .metric import Case, Metric, registry
-from .sets import distances
+from .sets import both, distances
 
 
 class TwoSample(NamedTuple):
@@ -29,7 +29,7 @@ class TwoSample(NamedTuple):
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
     """Energy distance of samples x [n, ...] and y [m, ...], in the units of the samples."""
-    x, y = _points(x), _points(y)
+    x, y = both(x, y, 1)
     return 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
 
 
@@ -38,7 +38,7 @@ def two_sample(x: Tensor, y: Tensor, rounds: int = 999, seed: int = 0) -> TwoSam
 
     The observed parting counts among the `rounds` random ones, so that p is exact at any n (Phipson & Smyth 2010).
     """
-    points = torch.cat([_points(x), _points(y)])
+    points = torch.cat(both(x, y, 1))
     distances = _distances(points, points)
     a = torch.cat([torch.ones(len(x)).double() / len(x), -torch.ones(len(y)).double() / len(y)])
     rng = torch.Generator().manual_seed(seed)
@@ -61,10 +61,6 @@ class Energy(Metric):
         x, y = case.samples.features, case.real.features
         _, *influences = mmd(x, y, lambda a, b: -distances(a, b))
         return {"energy": bootstrap(energy_distance(x, y), *influences, within=POSITIVE, seed=case.seed)}
-
-
-def _points(x: Tensor) -> Tensor:
-    return x.flatten(1).double().cpu()
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:

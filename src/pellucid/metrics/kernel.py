@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import PellucidError
 from .estimate import Figure, bootstrap
 from .metric import Case, Metric, registry
-from .sets import both, distances, rows
+from .sets import both, distances, rows, spaced
 
 BLOCK = 1024
 MEDIAN_OF = 2000  # samples
@@ -64,8 +64,8 @@ def polynomial(x: Tensor, y: Tensor) -> Tensor:
 
 def gaussian(data: Tensor) -> Kernel:
     """The Gaussian kernel whose width is the median distance within `data` [m, ...]."""
-    points = rows(data)[:MEDIAN_OF]
-    median = torch.pdist(points).median()
+    points = rows(data)
+    median = torch.pdist(points[spaced(len(points), MEDIAN_OF)]).median()
     if not median > 0:
         raise PellucidError("half of the real data or more are equal, so that the kernel has no width; take others.")
     return lambda x, y: torch.exp(-distances(x, y).square() / (2 * median**2))

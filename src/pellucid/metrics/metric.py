@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..registry import Registry
 from .estimate import Figure
+from .sets import spaced
 
 registry: "Registry[Metric]" = Registry("metric")
 Judge = Callable[[Tensor], Tensor]
@@ -32,9 +32,8 @@ class View(NamedTuple):
         return View(self.x[index], self.features[index], None if self.label is None else self.label[index])
 
     def spread(self, most: int) -> "View":
-        """All of them, or `most` evenly spaced ones: every class in its share, in whatever order they come."""
-        n = len(self.x)
-        return self if n <= most else self.take(((torch.arange(most) + 0.5) * (n / most)).long())
+        """All of them, or `most` evenly spaced ones."""
+        return self if len(self.x) <= most else self.take(spaced(len(self.x), most))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..errors import PellucidError
+from ..registry import Count
 from .estimate import SHARES, Figure, halved, share
 from .metric import Case, Metric, registry
 from .sets import both, distances
@@ -70,10 +71,10 @@ class PrecisionRecall(Metric):
     better = "more"
     most = 5000
 
-    k: int = 3
+    k: Count = 3
 
     def __call__(self, case: Case) -> dict[str, Figure]:
-        d = Distances.of(case.samples.features, case.real.features, self.k)
+        d = Distances.of(case.samples.features, case.real.features, 2 * self.k + 1)  # of halves too
         sides = {"precision": d, "recall": d.turned()}
         return {name: self._estimate(side, case.seed) for name, side in sides.items()}
 

@@ -13,6 +13,12 @@ def rows(x: Tensor) -> Tensor:
     return x.reshape(len(x), -1).double().cpu()
 
 
+def spaced(n: int, most: int) -> Tensor:
+    """Places of `most` of n samples, or of all, evenly spaced: of sorted ones every class has its share."""
+    m = min(n, most)
+    return (2 * torch.arange(m) + 1) * n // (2 * m)  # in whole numbers: exact
+
+
 def distances(x: Tensor, y: Tensor) -> Tensor:
     """Distances of x [n, d] to y [m, d], [n, m]; what lies nearer than rounding can tell lies at 0."""
     middle = y.mean(0)

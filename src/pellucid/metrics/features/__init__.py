@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...errors import PellucidError, unknown
+from ..classes import told
 from ..metric import Judge
 from . import classifier, inception, vision
 from .base import Features, Values
@@ -24,7 +25,7 @@ NAMES = "values", "untrained", "classifier"
 
 def usual(x: Tensor, label: Tensor | None) -> str:
     """The eyes that suit training data x [n, *shape] best."""
-    return "values" if x.dim() != 4 else "untrained" if label is None else "classifier"
+    return "values" if x.dim() != 4 else "classifier" if told(label) else "untrained"
 
 
 def look(name: str, x: Tensor, label: Tensor | None, classes: int, progress: Progress | None = None) -> Features:
@@ -36,8 +37,8 @@ def look(name: str, x: Tensor, label: Tensor | None, classes: int, progress: Pro
             raise PellucidError(f"{name} sees pictures, not samples of shape {tuple(x.shape[1:])}; take values.")
         if name == "untrained":
             return classifier.untrained(tuple(x.shape[1:]))
-        if label is None or classes < 2:
-            raise PellucidError("a classifier needs classes, and this data has none; take untrained, or values.")
+        if not told(label):
+            raise PellucidError("a classifier needs two classes or more in the data; take untrained, or values.")
         return classifier.trained(x, label, classes, progress)
     path = Path(name).expanduser()
     if path.is_dir():
@@ -51,7 +52,7 @@ def look(name: str, x: Tensor, label: Tensor | None, classes: int, progress: Pro
 
 def reader(eyes: Features, x: Tensor, label: Tensor | None, classes: int) -> Judge | None:
     """Who reads classes: the eyes, if they have learnt it, or the classifier of the training data; pictures alone."""
-    if label is None or x.dim() != 4 or classes < 2:
+    if x.dim() != 4 or not told(label):
         return None
     if isinstance(eyes, Classifier) and eyes.net.classes == classes:
         return eyes.judge

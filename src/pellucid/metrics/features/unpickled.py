@@ -64,7 +64,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
         with open(path, "rb") as file:
             views, data = _zipped(path) if zipfile.is_zipfile(path) else _legacy(file)
         return {str(name): _tensor(view, data) for name, view in views.items() if isinstance(view, View)}
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
         why = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise PellucidError(f"{path} holds no plain dictionary of tensors ({why}); give its weights.") from None
 
