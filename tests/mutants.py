@@ -88,8 +88,10 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
     "paths/table.py": (
         "test_paths.py",
         [
-            "angles[i] + (angles[i + 1] ⟦-→+⟧ angles[i]) * (t",
+            "_angles[i] ⟦+→-⟧ self._turns[i] * (place - i)",
+            "self._turns[i] * (place ⟦- i→⟧)",
             "torch.sin(math.pi / 2 ⟦-→+⟧ self._angle(t))",
+            "torch.sin(math.pi / 2 ⟦-→+⟧ angle).log()",
             "torch.atan2(torch.ones_like(lam), torch.exp(⟦lam→-lam⟧))",
             "right=True) ⟦-→+⟧ 1).clamp(0, self.n - 1)",
             "self.steps, dtype=torch.float64) ** self.⟦power→last⟧",
@@ -273,9 +275,9 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "⟦-path→path⟧.alpha(s) * torch.exp(-lam)",
             'path.sigma if self.variable == ⟦"x0"→"eps"⟧ else path.alpha\n        return finite',
             "(end - start) * (0.5 ⟦+→-⟧ _ROOTS",
-            "(tau - other) / (node ⟦-→+⟧ other), 1.0)",
-            "(tau ⟦-→+⟧ other) / (node - other), 1.0)",
-            "(node - other), ⟦1.0→0.0⟧)",
+            "gaps = knots.isfinite(), knots[:, None] ⟦-→+⟧ knots",
+            "(tau ⟦-→+⟧ knots[:, None]) / gaps",
+            "shares, ⟦1.0→0.0⟧).unbind(1)",
         ],
     ),
     "samplers/multistep.py": (

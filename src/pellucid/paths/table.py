@@ -27,7 +27,9 @@ class Table(Path):
             raise PellucidError("a table's betas are empty or leave (0, 1]; expected one variance for each step.")
         survival = torch.tensor(self.betas, dtype=torch.float64).neg().log1p().cumsum(0)  # log alpha^2
         angles = torch.atan2((-torch.expm1(survival)).sqrt(), torch.exp(survival / 2))
-        object.__setattr__(self, "_angles", torch.cat([torch.zeros(1, dtype=torch.float64), angles]))
+        angles = torch.cat([torch.zeros(1, dtype=torch.float64), angles])
+        object.__setattr__(self, "_angles", angles)
+        object.__setattr__(self, "_turns", angles.diff())
 
     @property
     def n(self) -> int:
@@ -35,15 +37,19 @@ class Table(Path):
         return len(self.betas)
 
     def _angle(self, t: Times) -> Times:
-        angles: Tensor = self._angles  # type: ignore[attr-defined]
-        i = (t.detach() * self.n).floor().clamp(0, self.n - 1).long()
-        return angles[i] + (angles[i + 1] - angles[i]) * (t * self.n - i)
+        place = t * self.n
+        i = place.detach().long().clamp(0, self.n - 1)
+        return self._angles[i] + self._turns[i] * (place - i)  # type: ignore[attr-defined]
 
     def alpha(self, t: Times) -> Times:
         return torch.sin(math.pi / 2 - self._angle(t))
 
     def sigma(self, t: Times) -> Times:
         return torch.sin(self._angle(t))
+
+    def lam(self, t: Times) -> Times:
+        angle = self._angle(t)  # of both, as the slow part is to find it
+        return torch.sin(math.pi / 2 - angle).log() - torch.sin(angle).log()
 
     def time(self, lam: Times) -> Times:
         angles: Tensor = self._angles  # type: ignore[attr-defined]

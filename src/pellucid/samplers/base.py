@@ -75,7 +75,7 @@ class Sampler(ABC):
         steps = len(times) - 1
         seen = torch.cat([torch.full((self.past,), -torch.inf, dtype=torch.float64), times[:-1]])
         past = torch.stack([seen[self.past - k :][:steps] for k in range(self.past + 1)], -1)[:, 1:]
-        columns = self.coefficients(path, times[:-1], times[1:], past)
+        columns = self.coefficients(Known(path), times[:-1], times[1:], past)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
     @abstractmethod
@@ -85,6 +85,34 @@ class Sampler(ABC):
     @abstractmethod
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
         """The state at times s, by the numbers `c`."""
+
+
+class Known(Path):
+    """A path that remembers what it said: the numbers of a grid ask the same of the same times many times over."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.said = path, dict[tuple[str, int], tuple[Times, Any]]()
+
+    def _once(self, what: str, times: Times) -> Any:
+        key = what, id(times)  # which stay, so that nothing else has their number
+        if key not in self.said:
+            self.said[key] = times, getattr(self.path, what)(times)
+        return self.said[key][1]
+
+    def alpha(self, t: Times) -> Times:
+        return self._once("alpha", t)
+
+    def sigma(self, t: Times) -> Times:
+        return self._once("sigma", t)
+
+    def lam(self, t: Times) -> Times:
+        return self._once("lam", t)
+
+    def time(self, lam: Times) -> Times:
+        return self._once("time", lam)
+
+    def rates(self, t: Times) -> tuple[Times, Times]:
+        return self._once("rates", t)
 
 
 def unseen(x: Batch, t: Times, past: int) -> tuple[Tensor, ...]:

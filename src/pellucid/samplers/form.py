@@ -129,17 +129,16 @@ class Form:
         psi = path.sigma if self.variable == "x0" else path.alpha
         return (self.tau(path, s) - self.tau(path, t)).isfinite() & (psi(t) > 0) & (psi(s) > 0)
 
-    def weights(self, path: Path, t: Times, s: Times, nodes: Sequence[Times]) -> list[Times]:
+    def weights(self, path: Path, t: Times, s: Times, nodes: Sequence[Times]) -> Sequence[Times]:
         """W_j for the clock's readings at each node, summed in a fixed order: samples never share a sum."""
         start, end = self.tau(path, t), s if self.variable == "velocity" else self.tau(path, s)
         lead = (-1, *(1,) * t.dim())
         tau = start + (end - start) * (0.5 + _ROOTS.reshape(lead))
-        density = (end - start) * self.kernel(path, tau, s) * _SHARES.reshape(lead)
-        regular, out = self.regular(path, t, s), []
-        for j, node in enumerate(nodes):
-            basis = density
-            for other in (*nodes[:j], *nodes[j + 1 :]):
-                basis = basis * torch.where(other.isfinite(), (tau - other) / (node - other), 1.0)
-            total: Times = sum(basis.unbind(0), torch.zeros_like(t))
-            out.append(torch.where(regular & node.isfinite(), finite(total), 0.0))
-        return out
+        basis = (end - start) * self.kernel(path, tau, s) * _SHARES.reshape(lead)
+        knots = torch.stack([*nodes])
+        known, gaps = knots.isfinite(), knots[:, None] - knots  # [j, m, ...]
+        shares = (tau - knots[:, None]) / gaps[:, :, None]
+        for share in torch.where((known & (gaps != 0))[:, :, None], shares, 1.0).unbind(1):
+            basis = basis * share
+        total = finite(basis.cumsum(1)[:, -1])
+        return torch.where(self.regular(path, t, s) & known, total, 0.0).unbind(0)

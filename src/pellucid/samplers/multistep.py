@@ -99,8 +99,10 @@ class Multistep(Sampler):
     def slants(self, path: Path, t: Times, s: Times, taus: Sequence[Times]) -> Times:
         """[nodes, b]: W of each node, the first of them t's own, to be added to the first-order step of t -> s."""
         form, (now, *others) = self.form, taus
+        if not others:
+            return torch.zeros_like(t)[None]
         _, *weights = form.weights(path, t, s, taus)
-        if self.rule != "exact" and others:
+        if self.rule != "exact":
             known = torch.stack([tau.isfinite() for tau in others])
             line = self.line(path, t, s)
             weights = [

@@ -122,6 +122,8 @@ class RungeKutta(Sampler):
 
     def back(self, path: Path, t: Times, s: Times) -> tuple[Times, Times, Times]:
         """(time, scale, std) of the churned point: t, 1, 0 where there is no churn."""
+        if not self.churn:
+            return t, torch.ones_like(t), torch.zeros_like(t)
         lam = path.lam(t)
         back = (self.churn * (path.lam(s) - lam)).clamp(max=math.log(2) / 2)
         churned = (torch.exp(-lam) >= self.low) & (torch.exp(-lam) <= self.high) & lam.isfinite() & (back > 0)
@@ -134,6 +136,8 @@ class RungeKutta(Sampler):
     def stage(self, path: Path, t: Times, u: Times, regular: Times, taus: list[Times], uses: Uses) -> list[Times]:
         """(signal, kept) of the pair at t, and W of each of the later stages `taus`, for the stage at time u."""
         form, weights = self.form, [torch.zeros_like(t) for _ in taus]
+        if len(taus) == 1:  # held still, f_t is in the first-order step
+            return [*form.first(path, t, u)]
         found = form.weights(path, t, u, [taus[group[0]] for group in uses])
         for group, weight in zip(uses, found, strict=True):
             for j in group:

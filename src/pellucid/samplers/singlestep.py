@@ -23,7 +23,7 @@ import torch
 from ..errors import PellucidError
 from ..paths import Path
 from ..types import Batch, Denoise, Noise, State, Times, combine
-from .base import Number, Sampler, at, registry, unseen
+from .base import Known, Number, Sampler, at, registry, unseen
 from .form import UNKNOWN, Form
 
 
@@ -60,7 +60,7 @@ class Singlestep(Sampler):
             past[i, : len(group)] = torch.tensor([ends[j] for j in group], dtype=torch.float64)
             going = finite[[i, *group][-1]] and finite[i + 1] and len(group) < self.past
             group = [i, *group] if going else []
-        columns = self.coefficients(path, times[:-1], times[1:], past)
+        columns = self.coefficients(Known(path), times[:-1], times[1:], past)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
     def after(self, going: Times, t: Times, times: Sequence[Times]) -> Sequence[Times]:

@@ -33,8 +33,8 @@ def begin(model: Model, scheme: Scheme, seed: int, index: Tensor) -> State:
 def walk(denoise: Denoise, scheme: Scheme, state: State, seed: int, index: Tensor) -> Iterator[State]:
     """The state after each step of the scheme; `index` [b] numbers the samples. A grid that rises adds noise."""
     path, sampler, i = denoise.path, scheme.sampler, 0
-    clock = tick(path.lam(scheme.times))
-    times, clock = (row[:, None].repeat(1, len(index)) for row in (scheme.times, clock))  # [steps + 1, b]
+    rows, clock = (row[:, None].repeat(1, len(index)) for row in (scheme.times, tick(path.lam(scheme.times))))
+    times = rows.unbind()  # [steps + 1] of [b]: a step finds its own at no cost
     draws, device = scheme.noise(seed, index, clock, tuple(state.x.shape[1:]), state.x.dtype), state.x.device
 
     def noise(draw: int) -> Batch:
