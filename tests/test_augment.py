@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 import pellucid as pl
+from pellucid import drawing
+from pellucid.checkpoint import Checkpoint
 from pellucid.config import Recipe
 from pellucid.data.augment import NonLeaking, affine, augment, registry, rotation
 from pellucid.training import Learner
@@ -126,6 +128,15 @@ def test_a_model_learns_from_augmented_pictures_and_draws_as_if_from_none() -> N
         turned = trained(x, t, {**cond, "augment": torch.ones(4, 9)}).x0
     assert torch.equal(plain, told) and not torch.equal(plain, turned)
     assert pl.sample(trained, 2, steps=2, cond={"label": 1}, guidance=pl.CFG(2.0)).isfinite().all()
+
+
+@pytest.mark.parametrize("conditioner", ["label", "none"])
+def test_a_model_of_augmented_pictures_is_drawn_by_its_classes(conditioner: str) -> None:
+    shown = recipe(conditioner=conditioner, **{"data.augment": "edm"})
+    data = shown.read()
+    meta = {"config": shown.build(data).config(), "classes": list(data.classes)}
+    labels = drawing.labels("all", Checkpoint({}, meta))
+    assert labels == (tuple(range(10)) if conditioner == "label" else ())
 
 
 def test_augmented_training_hangs_on_the_numbers_of_samples_alone() -> None:

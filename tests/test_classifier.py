@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -140,6 +141,44 @@ def test_what_leads_and_what_draws_are_not_mistaken_for_each_other(
         assert sentence in capsys.readouterr().err
     assert not (tmp_path / "x.png").exists() and not (tmp_path / "moons-classifier").exists()
     assert checkpoint.classifier(checkpoint.latest(Path(reader))).classes == 10
+
+
+def test_a_model_that_hears_no_classes_draws_those_of_its_classifier(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, out = ["--runs", str(tmp_path)], tmp_path / "led.png"
+    assert run("classify", "digits", *TINY, "--steps", "2", *runs) == 0
+    assert run("train", "digits", "conditioner=none", *TINY, "--steps", "2", *runs) == 0
+    reader, model = str(tmp_path / "digits-classifier"), str(tmp_path / "digits")
+    led = ["sample", model, "--steps", "2", "--classifier", reader, "--guidance", "300", "-o", str(out)]
+    assert run(*led) == 0
+    capsys.readouterr()
+    assert run(*led, "--label", "3,7", "-n", "2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == [3, 7]
+    assert run("sample", "--like", str(out), "-o", str(tmp_path / "again.png")) == 0
+    assert run(*led[:4], "-n", "2", "-o", str(tmp_path / "free.png")) == 0
+    assert out.read_bytes() == (tmp_path / "again.png").read_bytes() != (tmp_path / "free.png").read_bytes()
+    for words, sentence in (
+        ([*led, "--label", "none"], "no label is given"),
+        (["sample", "--like", str(tmp_path / "free.png"), "--classifier", reader], "no label is given"),
+        ([*led, "--label", "11"], "expected 0 to 9"),
+        (["sample", model, "--label", "3"], "this model has no classes"),
+    ):
+        assert run(*words) == 2 and sentence in capsys.readouterr().err
+
+
+def test_a_classifier_that_knows_fewer_classes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digits, runs = load("digits").train, ["--runs", str(tmp_path)]
+    few = digits.take((digits.label < 5).nonzero().flatten())  # type: ignore[operator]
+    np.savez(tmp_path / "few.npz", arr_0=few.x.permute(0, 2, 3, 1).numpy(), arr_1=few.label)
+    of_few = [f"data.source={tmp_path / 'few.npz'}", "--name", "few-classifier"]
+    assert run("classify", "digits", *TINY, *of_few, "--steps", "1", *runs) == 0
+    assert run("train", "digits", *TINY, "--steps", "1", *runs) == 0
+    capsys.readouterr()
+    led = ["sample", str(tmp_path / "digits"), "--classifier", str(tmp_path / "few-classifier"), "--steps", "1"]
+    assert run(*led, "-n", "2", "-o", str(tmp_path / "x.png"), "--label", "4,7") == 2
+    assert "label 7 is no class of the classifier" in capsys.readouterr().err
+    assert run(*led, "-n", "2", "-o", str(tmp_path / "x.png"), "--label", "4") == 0
 
 
 def test_who_comes_while_another_is_at_work_touches_nothing(

@@ -61,6 +61,8 @@ class Drawing(Section):
         samplers.registry.make(self.sampler)
         grids.registry.make(self.grid)
         _ = self._rule
+        if self.classifier and not self.labels:
+            raise PellucidError("a classifier leads to classes, and no label is given; give --label, such as 3 or all.")
         if self.classifier and (self.rescale or self.rule != "cfg" or self.interval != (0.0, 1.0)):
             raise PellucidError("a classifier leads at all times and by itself; leave out rule, rescale and interval.")
         if self.only is not None and self.only >= self.n:
@@ -97,6 +99,8 @@ class Drawing(Section):
         reads = checkpoint.classifier(checkpoint.latest(Path(self.classifier or ""))).to(model.device)
         if reads.shape != model.shape:
             raise PellucidError(f"the classifier reads {reads.shape}, the model draws {model.shape}; train another.")
+        if (label := max(self.labels)) >= reads.classes:
+            raise PellucidError(f"label {label} is no class of the classifier; expected 0 to {reads.classes - 1}.")
         return Classifier(reads.on(model.path), self.guidance)(model)
 
     @property
@@ -232,11 +236,11 @@ def check(out: Path, shape: Sequence[int]) -> None:
     check_writable(out)
 
 
-def of_run(run: str, found: Checkpoint, label: str | None = None) -> Drawing:
-    """A run's own way of drawing: its recipe's sampler and guidance, the classes in turn."""
-    chosen = labels("all" if label is None else label, found)
+def of_run(run: str, found: Checkpoint, label: str | None = None, classifier: str | None = None) -> Drawing:
+    """A run's own way of drawing: its recipe's sampler and guidance, the classes (or its classifier's) in turn."""
+    chosen = labels("all" if label is None else label, found, classifier)
     settings = dict(found.meta.get("recipe", {}).get("sample", {}))
-    settings |= {"run": run, "weights": fingerprint(found), "labels": chosen}
+    settings |= {"run": run, "weights": fingerprint(found), "labels": chosen, "classifier": classifier}
     return Drawing.parse(settings | {"n": usual(found.meta["config"]["shape"], chosen)})
 
 
@@ -253,9 +257,12 @@ def of_png(path: Path) -> Drawing:
     raise PellucidError(f"{path} does not say how it was drawn; expected a PNG written by pellucid.")
 
 
-def labels(text: str, found: Checkpoint) -> tuple[int, ...]:
-    """The classes that a text names: "all", "none", or names and numbers with commas between."""
-    classes = names(found)
+def labels(text: str, found: Checkpoint, classifier: str | None = None) -> tuple[int, ...]:
+    """The classes that a text names: "all", "none", or names and numbers with commas between.
+
+    They are the model's own, or where it has none those of the run that leads it.
+    """
+    classes = names(found) or (names(checkpoint.latest(Path(classifier))) if classifier else [])
     if text == "none" or (text == "all" and not classes):
         return ()
     if not classes:
@@ -265,8 +272,10 @@ def labels(text: str, found: Checkpoint) -> tuple[int, ...]:
 
 
 def names(found: Checkpoint) -> list[str]:
-    """The names of the classes by which a model can be conditioned."""
-    count = found.meta["config"]["conditioner"].get("classes", 0)
+    """The names of the classes by which a model can be conditioned, or that a classifier tells apart."""
+    config = found.meta["config"]
+    heard = config["conditioner"].get("base", config["conditioner"])  # of an augmented one
+    count = config.get("classes", heard.get("classes", 0) if isinstance(heard, dict) else 0)
     return [str(name) for name in found.meta.get("classes", range(count))][:count]
 
 

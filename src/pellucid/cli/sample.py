@@ -58,19 +58,20 @@ def sample(
     """Draw samples from a trained run."""
     from .. import checkpoint, drawing, sampling
 
+    leads = None if classifier is None else str(classifier)
     if like is not None:
         base = drawing.of_png(like)
         found = drawing.find(run) if run else drawing.find(base.run, base.weights)
     elif run is not None:
         found = drawing.find(run)
-        base = drawing.of_run(run, found, label)
+        base = drawing.of_run(run, found, label, leads)
     else:
         raise PellucidError("there is nothing to draw from; give a run, such as runs/digits, or --like a picture.")
     asked: dict[str, Any] = {"n": n, "seed": seed, "first": first, "batch": batch, "exact": exact}
     asked |= {"guidance": guidance, "interval": interval, "rescale": rescale}
-    asked |= {"rule": rule, "threshold": threshold, "classifier": None if classifier is None else str(classifier)}
+    asked |= {"rule": rule, "threshold": threshold, "classifier": leads}
     asked |= {"sampler": sampler, "steps": steps, "grid": grid, "noise": noise}
-    asked |= {"labels": drawing.labels(label, found)} if label is not None else {}
+    asked |= {"labels": drawing.labels(label, found, leads or base.classifier)} if label is not None else {}
     if grid is not None and grid.lower() == "fitted":
         asked |= fitted(base.run if run is None else run, found, sampler, steps)
     order = base.changed({key: value for key, value in asked.items() if value is not None}, eta)
