@@ -74,10 +74,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @every_recipe
 def test_a_shipped_recipe_trains_and_draws(name: str, pictures: Path) -> None:
+    trains_and_draws(name, None, pictures)
+
+
+@pytest.mark.parametrize("name", ["toy-2d", "digits", "cifar10"])
+@pytest.mark.parametrize("system", config.shipped("systems"))
+def test_every_system_trains_and_draws_by_every_kind_of_recipe(system: str, name: str, pictures: Path) -> None:
+    """Points, small pictures, and pictures on an accelerator: the system's row is laid over any of them."""
+    recipe = Recipe.load(name, [], system)
+    assert recipe.name == f"{name}-{system}" and Recipe.load(name).net["name"] == recipe.net["name"]
+    trains_and_draws(name, system, pictures)
+
+
+def trains_and_draws(name: str, system: str | None, pictures: Path) -> None:
     net = Recipe.load(name).net
     assert isinstance(net, dict)
     short = ["train.steps=2", "train.batch=4", "train.compile=false", "train.workers=0", *SMALL[net["name"]]]
-    recipe = Recipe.load(name, short + ([f"data.source={pictures}"] if name in OWN else []))
+    recipe = Recipe.load(name, short + ([f"data.source={pictures}"] if name in OWN else []), system)
     data = recipe.read()
     model = recipe.build(data)
     before = [p.detach().clone() for p in model.parameters()]

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pellucid import cli
+from pellucid import checkpoint, cli
 from pellucid.config import Recipe
 from pellucid.data import load
+from pellucid.errors import PellucidError
 from pellucid.oracle import GaussianMixture
 from pellucid.paths import Cosine, Flow
 from pellucid.predictions import Velocity
@@ -76,12 +77,28 @@ def test_a_model_of_bits_learns_and_draws() -> None:
 
 @pytest.mark.parametrize("source", ["digits", "mixture"])
 def test_the_game_is_the_same_played_again_and_its_draws_are_their_own(source: str) -> None:
-    data, rules = load(source), gan.Rules(batch=16)
-    games = [gan.play(data, lambda step: step == 2, rules) for _ in range(2)]
+    data, rules = load(source), gan.Rules(steps=4, batch=16)
+    games = [gan.GAN(data, rules) for _ in range(2)]
+    assert games[0].advance() == games[1].advance()
     label = torch.arange(5) % max(1, len(data.classes))
     first, second = (game.draw(5, label) for game in games)
     assert torch.equal(first, second) and first.shape[1:] == data.shape
     close(games[0].draw(3, label[:3]), first[:3], 1e-6)
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_game_that_was_put_away_is_played_on_as_if_it_had_not_been(tmp_path: Path, stop: int) -> None:
+    data, rules = load("mixture"), gan.Rules(steps=5, batch=16)
+    whole, first, second = (gan.GAN(data, rules) for _ in range(3))
+    losses = [whole.advance() for _ in range(5)]
+    head = [first.advance() for _ in range(stop)]
+    second.restore(checkpoint.open_(checkpoint.save(tmp_path / "c", first.tensors(), first.meta())))
+    assert head + [second.advance() for _ in range(5 - stop)] == losses
+    ours, theirs = second.tensors(), whole.tensors()
+    assert all(torch.equal(value, theirs[group][name]) for group in ours for name, value in ours[group].items())
+    assert torch.equal(second.draw(4), whole.draw(4))
+    with pytest.raises(PellucidError, match="take another folder"):
+        gan.GAN(data, gan.Rules(steps=6)).restore(checkpoint.open_(tmp_path / "c"))
 
 
 def test_r1_is_paid_on_data_alone() -> None:

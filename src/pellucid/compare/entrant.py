@@ -1,7 +1,8 @@
 """Entrants: every system under the same budget of minutes, from the same data and network, to n samples.
 
-What is named in systems/*.toml trains and draws as its recipe says; a folder in which it was stopped goes on. `reflow`
-spends half the budget on a flow and half on the pairs that it makes; `gan` plays for all of it.
+What is named in systems/*.toml trains and draws as its recipe says; a folder in which it was stopped goes on. `adm`
+spends a quarter of the budget on the classifier that leads it, `reflow` half on a flow and half on the pairs that it
+makes; `gan` plays for all of it.
 """
 
 import time
@@ -12,19 +13,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checkpoint import build, folders, latest
+from .. import checkpoint
+from ..checkpoint import folders, latest
 from ..config import Recipe, shipped
 from ..data import Dataset, load
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, NoisyClassifier
 from ..drawing import Drawing, is_picture
 from ..errors import unknown
-from ..sampling import Counted
-from ..systems import gan, reflow
+from ..guidance import Classifier
+from ..sampling import Counted, Guidance
+from ..systems import classifier, gan, reflow
 from ..training import Learner, Run
 
 Show = Callable[[int, int, str], None]
 """Called with (done, of how many, words)."""
 PAIRS = 2048
+LED = 2.0  # the scale at which a classifier leads
 OWN = {
     "gan": "A generative adversarial network of DCGAN's size, non-saturating, with R1 (Goodfellow et al. 2014).",
     "reflow": "2-rectified flow (Liu et al. 2022): a flow learns once more, from the pairs that it made.",
@@ -57,7 +61,7 @@ def entrants(names: list[str]) -> list[Entrant]:
     for name in names:
         if name not in known:
             raise unknown("system", name, known)
-    ways = {"gan": _gan, "reflow": _reflow}
+    ways = {"adm": _adm, "gan": _gan, "reflow": _reflow}
     return [Entrant(name, known[name], ways.get(name, _diffusion(name))) for name in names]
 
 
@@ -67,6 +71,31 @@ def _diffusion(system: str) -> Callable[[str, Dataset, Path, float, int, int, Sh
         return _drawn(recipe, data, folder, n, seed, show)
 
     return enter
+
+
+def _adm(source: str, data: Dataset, folder: Path, minutes: float, n: int, seed: int, show: Show) -> Drawn:
+    """Where data have classes, a classifier leads the model to them, which hears them too."""
+    led = 0.75 if data.classes else 1.0
+    recipe = Recipe.load(source, [f"train.minutes={led * minutes}", f"train.seed={seed}"], "adm")
+    if not data.classes:
+        return _drawn(recipe, data, folder, n, seed, show)
+    reader, steps, seconds = _reader(recipe, data, folder / "classifier", minutes - led * minutes, show)
+    guide = lambda model: Classifier(reader.on(model.path), LED, hears=True)(model)  # noqa: E731
+    drawn = _drawn(recipe, data, folder, n, seed, show, guide=guide)
+    return drawn._replace(steps=drawn.steps + steps, seconds=drawn.seconds + seconds)
+
+
+def _reader(
+    recipe: Recipe, data: Dataset, folder: Path, minutes: float, show: Show
+) -> tuple[NoisyClassifier, int, float]:
+    """Who reads the classes of the recipe's data through noise, trained in `folder` or gone on with there."""
+    held, model, seconds = _held(folder), recipe.build(data), 0.0
+    plan = recipe.for_steps(held or 1).plan(model, data)
+    learner = classifier.learner(model.config(), data, plan, None if held else minutes)
+    for report in _run(folder, recipe, learner.plan.steps).fit(learner):
+        seconds = report.seconds
+        show(report.step, report.steps, f"its classifier, loss {report.loss:.4f}")
+    return checkpoint.classifier(latest(folder)), learner.plan.steps, seconds
 
 
 def _reflow(source: str, data: Dataset, folder: Path, minutes: float, n: int, seed: int, show: Show) -> Drawn:
@@ -83,13 +112,21 @@ def _reflow(source: str, data: Dataset, folder: Path, minutes: float, n: int, se
 
 
 def _gan(source: str, data: Dataset, folder: Path, minutes: float, n: int, seed: int, show: Show) -> Drawn:
-    began, game = time.perf_counter(), gan.GAN(data, gan.Rules(seed=seed))
-    while (spent := time.perf_counter() - began) < 60 * minutes:
+    rules = gan.Rules(batch=Recipe.load(source).train.batch, seed=seed)
+    found = latest(folder) if folders(folder) else None
+    rules = gan.Rules(**found.meta["config"]["game"]) if found else gan.sized(data, rules, minutes)
+    game, began = gan.GAN(data, rules), time.perf_counter()
+    if found:
+        game.restore(found)
+    while game.step < rules.steps:
         loss, _ = game.advance()
-        show(int(spent), int(60 * minutes), f"step {game.step}, the generator's loss {loss:.2f}")
+        if game.step % max(50, rules.steps // 4) == 0 or game.step == rules.steps:
+            checkpoint.save(folder / "checkpoints" / f"step_{game.step:07d}", game.tensors(), game.meta())
+            checkpoint.prune(folder, 2)
+        show(game.step, rules.steps, f"the generator's loss {loss:.2f}")
     label, start = _labels(data, n), time.perf_counter()
     x = game.draw(n, label, seed)
-    return Drawn(x, label, game.step, spent, 1, 100 * (time.perf_counter() - start) / n)
+    return Drawn(x, label, game.step, start - began, 1, 100 * (time.perf_counter() - start) / n)
 
 
 def _labels(data: Dataset, n: int) -> Tensor | None:
@@ -101,28 +138,40 @@ def _trained(
 ) -> tuple[Denoiser, int, float]:
     """The recipe's model, trained in `folder` or gone on with there; its steps and seconds."""
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
-    model = recipe.build(data)
+    model, held, seconds = recipe.build(data), _held(folder), 0.0
     if start is not None:
         model.load_state_dict(start.state_dict())
-    held = latest(folder).meta["recipe"]["train"]["steps"] if folders(folder) else None
-    recipe = recipe.for_steps(held) if held else recipe
-    plan = recipe.plan(model, data)
-    recipe, seconds = recipe.for_steps(plan.steps), 0.0
-    learner = Learner(model, data, plan, recipe.aim())
-    for report in Run(folder, {"recipe": recipe.model_dump()}, save_every=max(50, plan.steps // 4)).fit(learner):
+    plan = (recipe.for_steps(held) if held else recipe).plan(model, data)
+    for report in _run(folder, recipe, plan.steps).fit(Learner(model, data, plan, recipe.aim())):
         seconds = report.seconds
         show(report.step, report.steps, f"loss {report.loss:.4f}")
-    return build(latest(folder)), plan.steps, seconds
+    return checkpoint.build(latest(folder)), plan.steps, seconds
+
+
+def _held(folder: Path) -> int | None:
+    """The steps that a training in `folder` was to have, if one was begun there."""
+    return latest(folder).meta["recipe"]["train"]["steps"] if folders(folder) else None
+
+
+def _run(folder: Path, recipe: Recipe, steps: int) -> Run:
+    return Run(folder, {"recipe": recipe.for_steps(steps).model_dump()}, save_every=max(50, steps // 4))
 
 
 def _drawn(
-    recipe: Recipe, data: Dataset, folder: Path, n: int, seed: int, show: Show, start: Denoiser | None = None
+    recipe: Recipe,
+    data: Dataset,
+    folder: Path,
+    n: int,
+    seed: int,
+    show: Show,
+    start: Denoiser | None = None,
+    guide: Guidance = lambda model: model,
 ) -> Drawn:
-    """n samples of the recipe's trained model, as its recipe draws them, the classes in turn."""
+    """n samples of the recipe's trained model, as its recipe draws them and the guide leads, the classes in turn."""
     model, steps, seconds = _trained(recipe, data, folder, show, start)
     batch = 64 if is_picture(data.shape) else 4096
     table = recipe.sample.model_dump() | {"run": str(folder), "n": n, "seed": seed, "batch": batch}
     order = Drawing.parse(table | {"labels": tuple(range(len(data.classes)))})
     counted, began = Counted(model), time.perf_counter()
-    x = order.draw(counted, lambda done, total: show(done, total, "drawing"))
+    x = order.draw(guide(counted), lambda done, total: show(done, total, "drawing"))
     return Drawn(x, order.label, steps, seconds, counted.calls / n, 100 * (time.perf_counter() - began) / n, model)

@@ -40,13 +40,19 @@ def find(spec: str) -> dict[str, Any]:
 
 
 def as_system(table: dict[str, Any], name: str) -> dict[str, Any]:
-    """The table with a system's parts in place of its own; of sections and the network, what the system names."""
+    """The table with a system's parts in place of its own; of sections and the network, what the system names.
+
+    What a system says of networks of one name, it says of them alone: others stay as they are.
+    """
     known = shipped("systems")
     if name not in known:
         raise unknown("system", name, known)
     own = {key: {"name": value} if key == "net" and isinstance(value, str) else value for key, value in table.items()}
     for key, value in tomllib.loads(known[name]).items():
-        own[key] = {**own.get(key, {}), **value} if key in ("net", "objective", "sample") else value
+        if key not in ("net", "objective", "sample"):
+            own[key] = value
+        elif (held := own.get(key, {})).get("name") in (None, value.get("name", held.get("name"))):
+            own[key] = {**held, **value}
     return own | {"name": f"{table['name']}-{name}"}
 
 

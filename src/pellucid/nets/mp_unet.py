@@ -127,7 +127,7 @@ class MPUNet(Network):
     width        channels of the first level, and of the time features
     multipliers  channels of each level over `width`: one level per resolution
     blocks       residual blocks per level on the way down (one more on the way up)
-    attention    resolutions (longest side) that attend, besides the lowest
+    attention    resolutions (longest side) that attend, besides the lowest; a number alone: all up to that one
     head         channels per attention head
     balance      share of a residual branch in what comes after it
     features     time features, and `scale`, how finely they read the clock (see nets/features.py)
@@ -145,7 +145,7 @@ class MPUNet(Network):
         width: int = 64,
         multipliers: tuple[int, ...] = (1, 2, 3),
         blocks: int = 2,
-        attention: tuple[int, ...] = (),
+        attention: int | tuple[int, ...] = (),
         head: int = 64,
         balance: float = 0.3,
         features: Kind = "fourier",

@@ -57,7 +57,7 @@ class UNet(Network):
     width        channels of the first level, and of the time features
     multipliers  channels of each level over `width`: one level per resolution
     blocks       residual blocks per level on the way down (one more on the way up)
-    attention    resolutions (longest side) that attend, besides the lowest
+    attention    resolutions (longest side) that attend, besides the lowest; a number alone: all up to that one
     head         channels per attention head
     groups       groups of each normalisation
     features     time features, and `scale`, how finely they read the clock (see nets/features.py)
@@ -77,7 +77,7 @@ class UNet(Network):
         width: int = 64,
         multipliers: tuple[int, ...] = (1, 2, 2),
         blocks: int = 2,
-        attention: tuple[int, ...] = (),
+        attention: int | tuple[int, ...] = (),
         head: int = 32,
         groups: int = 32,
         features: Kind = "sinusoidal",
@@ -136,7 +136,7 @@ class UNet(Network):
         return self.leave(silu(self.norm(h)))
 
 
-def attending(shape: tuple[int, ...], levels: int, attention: Sequence[int]) -> list[bool]:
+def attending(shape: tuple[int, ...], levels: int, attention: int | Sequence[int]) -> list[bool]:
     """Which levels attend; refuses shapes, levels and resolutions that a U-Net can do nothing with."""
     if len(shape) - 1 not in LAYOUT:
         raise PellucidError(f"a U-Net is asked for shape {shape}; expected (channels, *sides) with 1 to 3 sides.")
@@ -147,6 +147,8 @@ def attending(shape: tuple[int, ...], levels: int, attention: Sequence[int]) -> 
             f"multipliers ask for {levels} levels of shape {shape}; "
             f"give 1 to {(side - 1).bit_length()}, so that the last level has more than one position."
         )
+    if isinstance(attention, int):
+        return [s <= attention for s in sides]
     missed = sorted(set(attention) - set(sides))
     if missed:
         raise PellucidError(f"attention is asked for at resolution {missed[0]}, never reached; the levels are {sides}.")

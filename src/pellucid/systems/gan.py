@@ -9,16 +9,19 @@ Both are of DCGAN's kind and size (Radford et al. 2016); D hears the label by an
 eq. 3). What is drawn comes from the moving average of G. Everything random has its number: (seed, image counter).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checkpoint import Checkpoint, flatten_optimizer, restore_optimizer
 from ..data import Dataset
 from ..denoiser import seeded
 from ..ema import EMA
+from ..errors import PellucidError
 from ..noise import TRAIN, normal
 from ..training.learner import order
 
@@ -81,17 +84,22 @@ def halved(start: int, end: int) -> list[nn.Module]:
 
 @dataclass(frozen=True)
 class Rules:
-    """How the game is played: samples a step, Adam's rate, R1's gamma, the average's decay, the seed."""
+    """How the game is played: steps, samples in each, Adam's rate at first (it falls to 0), R1's gamma, the average's
+    decay, the seed."""
 
+    steps: int = 3000
     batch: int = 128
-    lr: float = 5e-4
+    lr: float = 1e-3
     gamma: float = 0.1
     ema: float = 0.995
     seed: int = 0
 
 
 class GAN:
-    """Two networks in training; `draw` gives samples of the averaged generator."""
+    """Two networks in training, from whichever step they have come to; `draw` gives samples of the averaged generator.
+
+    The state is in `tensors()` and `step`: restored, it is played on as if it had never been put away.
+    """
 
     def __init__(self, data: Dataset, rules: Rules | None = None) -> None:
         self.data, self.rules, self.step = data, rules or Rules(), 0
@@ -105,6 +113,7 @@ class GAN:
     def advance(self) -> tuple[float, float]:
         """One step of each player; their losses, (generator, discriminator)."""
         rules, (for_g, for_d) = self.rules, self.optimizers
+        rate = rules.lr * (1 - min(self.step / rules.steps, 1))
         index = torch.arange(self.step * rules.batch, (self.step + 1) * rules.batch)
         x, cond = self.data.batch(order(rules.seed, len(self.data.train.x), index))
         label = cond.get("label", torch.zeros(len(x), dtype=torch.long))
@@ -113,9 +122,9 @@ class GAN:
         real = self.discriminator(x, label)
         (slope,) = torch.autograd.grad(real.sum(), x, create_graph=True)
         loss_d = F.softplus(-real).mean() + F.softplus(self.discriminator(fake.detach(), label)).mean()
-        descend(for_d, loss_d + rules.gamma / 2 * slope.flatten(1).square().sum(1).mean())
+        descend(for_d, loss_d + rules.gamma / 2 * slope.flatten(1).square().sum(1).mean(), rate)
         loss_g = F.softplus(-self.discriminator(fake, label)).mean()
-        descend(for_g, loss_g)
+        descend(for_g, loss_g, rate)
         self.ema.update(self.generator)
         self.step += 1
         return loss_g.item(), loss_d.item()
@@ -128,17 +137,42 @@ class GAN:
         with self.ema.applied(self.generator):
             return self.generator(z, y)
 
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The state as named tensors, for a checkpoint."""
+        nets = {"generator": self.generator.state_dict(), "discriminator": self.discriminator.state_dict()}
+        optims = zip(("optim-generator", "optim-discriminator"), map(flatten_optimizer, self.optimizers), strict=True)
+        return nets | self.ema.groups() | dict(optims)
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def meta(self) -> dict[str, Any]:
+        """The rest of the state as plain data, with all that says what is played."""
+        config = {"shape": list(self.data.shape), "conditioner": {"name": "label"}, "game": asdict(self.rules)}
+        return {"step": self.step, "config": config}
+
+    def restore(self, found: Checkpoint) -> None:
+        """Take up a game by these rules where it was put away."""
+        if found.meta["config"].get("game") != asdict(self.rules):
+            raise PellucidError(f"the game was played by {found.meta['config'].get('game')}; take another folder.")
+        self.generator.load_state_dict(found.tensors["generator"])
+        self.discriminator.load_state_dict(found.tensors["discriminator"])
+        self.step = int(found.meta["step"])
+        self.ema.load(found.tensors, self.step)
+        for optimizer, name in zip(self.optimizers, ("optim-generator", "optim-discriminator"), strict=True):
+            restore_optimizer(optimizer, found.tensors[name])
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
     """One step down."""
+    optimizer.param_groups[0]["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
 
 
-def play(data: Dataset, stop: Callable[[int], bool], rules: Rules | None = None) -> GAN:
-    """A trained GAN: steps are taken until `stop` of their number."""
+def sized(data: Dataset, rules: Rules, minutes: float, trials: int = 8) -> Rules:
+    """The rules of a game that lasts so many minutes here, by the pace of a few steps."""
     game = GAN(data, rules)
-    while not stop(game.step):
+    game.advance()
+    began = time.perf_counter()
+    for _ in range(trials):
         game.advance()
-    return game
+    return replace(rules, steps=max(1, int(60 * minutes * trials / (time.perf_counter() - began))))
