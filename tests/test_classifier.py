@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pellucid import checkpoint, cli, files, paths
+from pellucid.config import Recipe
 from pellucid.data import Dataset, Split, load
 from pellucid.denoiser import carry
 from pellucid.errors import PellucidError
@@ -197,3 +198,27 @@ def test_who_comes_while_another_is_at_work_touches_nothing(
             assert run(*command, "--steps", "3") == 2
         assert "another process is at work" in capsys.readouterr().err
         assert {file: file.read_bytes() for file in sorted((tmp_path / name).rglob("*")) if file.is_file()} == before
+
+
+def test_pairs_are_those_that_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run beside another makes its own; one that goes on has what it began with, or says so."""
+    runs, small = ["--runs", str(tmp_path)], ["net.width=8", "net.blocks=1", "train.batch=16"]
+    assert run("train", "moons", *small, "--name", "flow", "--system", "flow", "--steps", "2", *runs) == 0
+    straighten = ["reflow", str(tmp_path / "flow"), "--steps", "2", *runs]
+    assert run(*straighten, "--pairs", "20") == 0 and run(*straighten) == 0
+    assert run(*straighten, "--fresh", "--pairs", "21", "--seed", "5") == 0
+    found = [len(load(tmp_path / name / "pairs.npz").train.x) for name in ("flow-reflow", "flow-reflow-2")]
+    assert found == [18, 19]  # two of each are held out
+    capsys.readouterr()
+    for wrong, said in {("--pairs", "30"): "pairs = 20, not 30", ("--seed", "7"): "seed = 1, not 7"}.items():
+        assert run(*straighten, *wrong) == 2 and said in capsys.readouterr().err
+    assert run("train", str(tmp_path / "flow"), "--steps", "3") == 0 and run(*straighten) == 2
+    assert "step of the run = 2, not 3" in capsys.readouterr().err
+
+
+def test_a_classifier_learns_where_it_is_told_to() -> None:
+    """Its average as well: "meta" stands for another device, on which tensors have no values."""
+    data = load("digits")
+    config = Recipe.load("digits", ["net.width=8"]).build(data).config()
+    learner = classifier.learner(config, data, Plan(steps=2), device=torch.device("meta"))
+    assert {value.device.type for group in learner.tensors().values() for value in group.values()} == {"meta"}

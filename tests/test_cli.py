@@ -150,6 +150,8 @@ def test_minutes_are_measured_and_said(pellucid: Command) -> None:
     answer = pellucid("train", "digits", "--data", "moons", "net={name='mlp',width=8}", "--minutes", 0.005, "--json")
     steps = json.loads(answer.out)["steps"]
     assert f"0.005 minutes are {steps} steps here, of 128 samples each" in answer.err and steps >= 1
+    longer = pellucid("train", "digits", "--data", "moons", "net={name='mlp',width=8}", "--minutes", 5)
+    assert longer.code == 2 and f"is a run of {steps} steps, and 5 minutes are asked for" in longer.err
 
 
 def test_lists(pellucid: Command) -> None:

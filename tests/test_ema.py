@@ -2,6 +2,8 @@
 
 import json
 import math
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +291,29 @@ def test_the_snapshots_of_a_run_are_those_of_the_way_it_went(tmp_path: Path) -> 
     assert {one.updates for one in found[0]} == {8, 16, 24, 32, 40, 48, 56, 60}  # after 46 it went back to 20
     for one, other in zip(*found, strict=True):
         assert one.path.read_bytes() == other.path.read_bytes()
+
+
+def test_what_a_stop_came_before_is_made_up_for(tmp_path: Path) -> None:
+    """Snapshots, pictures and evaluations follow the checkpoint of their step; a stop between loses none of them."""
+    plan, made = Plan(steps=6, batch=12, averages=(Power(0.05),)), [0]
+
+    def scribble(_: object, path: Path) -> None:
+        made[0] += 1
+        if made[0] == stop:
+            raise ZeroDivisionError("as if killed")
+        path.write_text("")
+
+    for stop in range(9):
+        made[0] = 0
+        run = Run(tmp_path / str(stop), save_every=2, snapshot_every=2, draw_every=2, measure_every=2)
+        run = replace(run, draw=scribble, measure=scribble)
+        with suppress(ZeroDivisionError):
+            list(run.fit(Learner(model(), points(), plan)))
+        list(run.fit(Learner(model(), points(), plan)))
+        names = {str(file.relative_to(run.folder)) for end in ("json", "png") for file in run.folder.rglob(f"*.{end}")}
+        pictures = {f"samples/step_000000{step}.png" for step in (0, 2, 4, 6)}
+        assert pictures | {f"evaluations/step_000000{step}.json" for step in (2, 4, 6)} <= names
+        assert {one.updates for one in snapshots(run.folder / "ema")} == {2, 4, 6}
 
 
 def test_a_length_is_chosen_on_data_that_the_run_has_not_seen(

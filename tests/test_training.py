@@ -2,8 +2,10 @@
 
 import copy
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -153,9 +155,14 @@ def test_the_random_world_outside_is_untouched() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"ema": 1.0}, {"accumulate": 17}])
-def test_bad_plans_are_sentences(wrong: dict[str, float]) -> None:
-    with pytest.raises(PellucidError, match="expected"):
+WRONG: list[dict[str, Any]] = [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"ema": 1.0}, {"accumulate": 17}]
+WRONG += [{"steps": 2.5}, {"seed": -1}, {"warmup": -5}, {"workers": -1}, {"lr": math.inf}, {"betas": (0.9, 2.0)}]
+WRONG += [{"weight_decay": -1.0}, {"decay": "cos"}, {"precision": "fp16"}, {"parallel": "x"}, {"method": "sgd"}]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_bad_plans_are_sentences(wrong: dict[str, Any]) -> None:
+    with pytest.raises(PellucidError, match="expected|did you mean"):
         replace(PLAN, **wrong)
 
 
@@ -255,6 +262,12 @@ def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
         Learner(wider, points(), PLAN).restore(found)
     with pytest.raises(PellucidError, match="seed = 0, not 1"):
         Learner(model(), points(), replace(PLAN, seed=1)).restore(found)
+    course = found._replace(meta=meta | learner.meta())
+    for key, other in {"batch": replace(PLAN, batch=PLAN.batch + 1), "method": replace(PLAN, method="adam")}.items():
+        with pytest.raises(PellucidError, match=f"{key} = .*another run folder"):
+            Learner(model(), points(), other).restore(course)
+    with pytest.raises(PellucidError, match="rows = 50, not 40"):
+        Learner(model(), points(40), PLAN).restore(course)
     for damaged in (found._replace(meta={**meta, "step": "abc"}), found._replace(tensors={})):
         with pytest.raises(PellucidError, match="another run folder"):
             Learner(model(), points(), PLAN).restore(damaged)

@@ -206,7 +206,7 @@ def test_every_tracker_hears_the_run(
             scalars = [given for call, (given, _) in heard.calls if call == "add_scalar"]
             assert ("loss", pytest.approx(record[-2]["loss"]), 4) in scalars
             assert any(key.startswith("by_level/") for key, _, _ in scalars)
-            assert calls.count("add_image") == 2
+            assert calls.count("add_image") == 3  # before the first step too
         else:
             logs = [{**given[0], **options} for call, (given, options) in heard.calls if call == "log"]
             assert any(log["step"] == 4 and log.get("excess") == record[-1]["excess"] for log in logs)

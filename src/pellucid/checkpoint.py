@@ -176,7 +176,7 @@ def number(folder: Path) -> int:
 
 def mend(run: Path) -> None:
     """Clear away what a killed process left half done. Only for who is alone in the run."""
-    for folder in (run, run / "checkpoints", run / "samples"):
+    for folder in (run, *(run / name for name in ("checkpoints", "samples", "evaluations", "ema"))):
         files.sweep(folder)
     for old in folders(run):
         if old.name.endswith(files.OLD):

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import answer, asked, device, progress
-from .train import place, words
+from .console import answer, asked, device
+from .train import kept, place, trained
 
 
 def classify(
@@ -30,7 +30,6 @@ def classify(
     from .. import checkpoint
     from ..config import Recipe, named
     from ..systems import classifier
-    from ..training import Run
 
     recipe = Recipe.load(source, asked(settings, {"train.steps": steps, "train.minutes": minutes}))
     folder, recipe = place(recipe, runs / (f"{recipe.name}-classifier" if name is None else named(name)), resume)
@@ -38,13 +37,9 @@ def classify(
     model = recipe.build(data)
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
     plan = recipe.for_steps(recipe.train.steps or 1).plan(model, data)
-    learner = classifier.learner(model.config(), data, plan, recipe.train.minutes)
-    learner.model.to(device(on))
-    recipe = recipe.for_steps(learner.plan.steps)
-    meta, beside = {"recipe": recipe.model_dump()}, {"recipe.toml": recipe.toml()}
-    with progress("training") as show:
-        for report in Run(folder, meta, recipe.train.save_every, beside=beside).fit(learner):
-            show(report.step, report.steps, words(report))
+    learner = classifier.learner(model.config(), data, plan, recipe.train.minutes, device(on))
+    limit, recipe = recipe.train.minutes, recipe.for_steps(learner.plan.steps)
+    trained(kept(recipe, folder, limit), learner, "the same command")
     read = classifier.accuracy(checkpoint.classifier(checkpoint.latest(folder)), data)
     plain: dict[str, Any] = {"run": str(folder), "steps": recipe.train.steps}
     plain |= {"read": {f"{level:g}": figure._asdict() for level, figure in read.items()}}

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from ..config import Recipe
     from ..data import Dataset
     from ..denoiser import Denoiser
-    from ..training import Progress
-    from ..training.watch import Watch
+    from ..training import Learner, Progress, Run
     from ..world import World
 
 
@@ -107,7 +106,11 @@ def place(recipe: "Recipe", folder: Path, resume: bool | None) -> tuple[Path, "R
     meta = latest(folder).meta
     if "recipe" not in meta:
         raise PellucidError(f"{folder} was not trained from a recipe; take another --name, or --fresh.")
-    recipe = recipe.goes_on(Recipe.parse(meta["recipe"]))  # as it was trained, whatever recipe.toml says since
+    begun = Recipe.parse(meta["recipe"])  # as it was trained, whatever recipe.toml says since
+    if recipe.train.minutes not in (None, meta.get("minutes")):
+        there = f"{folder} is a run of {begun.train.steps} steps, and {recipe.train.minutes:g} minutes are asked for"
+        raise PellucidError(f"{there}; say how many --steps it is to have, or take --fresh.")
+    recipe = recipe.goes_on(begun)
     if (recipe.train.steps or 0) < meta["step"]:
         done = f"{folder} has {meta['step']} steps behind it, {recipe.train.steps} are asked for"
         raise PellucidError(f"{done}; ask for more, or take --fresh.")
@@ -124,8 +127,8 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | N
     """Train a recipe in a run's folder, to the end or to the first interrupt; what the last step said."""
     import torch
 
-    from ..training import Learner, Run, Stopped
-    from ..training.record import plain
+    from ..training import Learner
+    from ..training.watch import look, work
     from ..world import ALONE
 
     world = world or ALONE
@@ -136,47 +139,49 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | N
             f"left out {len(data.skipped)} of the pictures; the first, {data.skipped[0].name}, {data.skipped[0].reason}"
         )
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
-    model = recipe.build(data).to(device(on))
+    model, aim = recipe.build(data).to(device(on)), recipe.aim()
     plan = recipe.plan(model, data, world.size)
     plan = replace(plan, steps=world.told(plan.steps))  # by the pace of the first, where they are to fit in minutes
     if minutes := recipe.train.minutes:
         tell(f"{minutes:g} minutes are {plan.steps} steps here, of {plan.batch} samples each")
     recipe = recipe.for_steps(plan.steps)
-    watch = watched(recipe, model, data, folder, world)  # of the model while it is whole
-    learner = Learner(model, data, plan, recipe.aim(), world)
-    meta = {"recipe": recipe.model_dump()}
-    run = Run(folder, meta, recipe.train.save_every, recipe.train.sample_every, draw=sketch(recipe, data, folder))
-    every = recipe.train.snapshot_every
-    run = replace(run, beside={"recipe.toml": recipe.toml()}, watch=watch, snapshot_every=every)
+    run = kept(recipe, folder, minutes)
+    done, every = work(model, data, aim, recipe.train.precision), recipe.train.sample_every  # while the model is whole
+    watch = replace(run.watch, work=done, look=look(data, aim, recipe.train.seed), every=every)
+    run = replace(run, watch=watch, draw=sketch(recipe, data, folder))
     if recipe.eval.every:
         run = replace(run, measure=gauge(recipe, data, folder), measure_every=recipe.eval.every)
-    last: dict[str, Any] = {"steps": plan.steps}
+    return trained(run, Learner(model, data, plan, aim, world), f"pellucid train {quote(str(folder))}")
+
+
+def kept(recipe: "Recipe", folder: Path, minutes: float | None = None) -> "Run":
+    """The run of a recipe in a folder; its steps are what was found to fit in so many minutes."""
+    from ..training import Run
+    from ..training.trackers import registry
+    from ..training.watch import Watch
+
+    train, settings = recipe.train, recipe.model_dump(mode="json", exclude_none=True)
+    watch = Watch([registry.make(part) for part in train.track], settings)
+    meta, beside = {"recipe": recipe.model_dump(), "minutes": minutes}, {"recipe.toml": recipe.toml()}
+    run = Run(folder, meta, train.save_every, train.sample_every, beside=beside, watch=watch)
+    return replace(run, snapshot_every=train.snapshot_every)
+
+
+def trained(run: "Run", learner: "Learner", again: str) -> dict[str, Any]:
+    """Train to the end, with a bar, or to the first interrupt, of which `again` goes on; what the last step said."""
+    from ..training import Stopped
+    from ..training.record import plain
+
+    last: dict[str, Any] = {"steps": learner.plan.steps}
     try:
         with progress("training") as show:
             for report in run.fit(learner):
                 last = plain(report._asdict())
                 show(report.step, report.steps, words(report))
-                for journal in run.watch.journals:
-                    if (sheet := folder / "samples" / f"step_{report.step:07d}.png").exists():
-                        journal.picture(sheet, report.step)
     except Stopped as stopped:
-        tell(f"{stopped.sentence}; go on with: pellucid train {quote(str(folder))}")
+        tell(f"{stopped.sentence}; go on with: {again}")
         raise
-    finally:
-        for journal in run.watch.journals:
-            journal.close()
     return last
-
-
-def watched(recipe: "Recipe", model: "Denoiser", data: "Dataset", folder: Path, world: "World") -> "Watch":
-    """Who is told of the run, and what of: its pace, and where samples are due, what the loss is worth."""
-    from ..training.trackers import registry
-    from ..training.watch import Watch, look, work
-
-    aim, settings = recipe.aim(), recipe.model_dump(mode="json", exclude_none=True)
-    journals = [registry.make(part).open(folder, settings) for part in recipe.train.track if world.leads]
-    done = work(model, data, aim, recipe.train.precision)
-    return Watch(journals, done, look(data, aim, recipe.train.seed), recipe.train.sample_every)
 
 
 def words(report: "Progress") -> str:

@@ -23,14 +23,16 @@ LEVELS = 0.1, 0.5, 1.0, 2.0, 4.0
 """sigma/alpha at which it is looked at."""
 
 
-def learner(config: dict[str, Any], data: Dataset, plan: Plan, minutes: float | None = None) -> Learner:
-    """Who learns to read the data's classes through noise, with the network and path of a model's `config`.
+def learner(
+    config: dict[str, Any], data: Dataset, plan: Plan, minutes: float | None = None, device: torch.device | None = None
+) -> Learner:
+    """Who learns on a device to read the data's classes through noise, with the network and path of a model's `config`.
 
     minutes: as many steps as fit in them, in place of the plan's.
     """
     if not data.classes:
         raise PellucidError(f"{data.name} has no classes to read; expected data that has, such as digits.")
-    model = NoisyClassifier.from_config(config | {"classes": len(data.classes)}, plan.seed)
+    model = NoisyClassifier.from_config(config | {"classes": len(data.classes)}, plan.seed).to(device)
     taught, aim = cast(Denoiser, model), Naming(Stratified())  # a learner asks no more of it than it has
     return Learner(taught, data, sized(taught, data, plan, aim, minutes) if minutes else plan, aim)
 
@@ -40,7 +42,8 @@ def accuracy(model: NoisyClassifier, data: Dataset, n: int = 500, seed: int = 0)
     """The share of held-out samples that are named rightly at each of LEVELS."""
     split: Literal["train", "test"] = "train" if data.test is None else "test"
     part = data.train if data.test is None else data.test
-    x0, cond = data.batch(torch.arange(min(n, len(part.x))), split)
+    n = min(n, len(part.x))
+    x0, cond = data.batch(torch.arange(n) * len(part.x) // n, split)
     found = {}
     for i, level in enumerate(LEVELS):
         t = model.path.time(-torch.tensor(level, dtype=torch.float64).log()).clamp(max=1).expand(len(x0))

@@ -213,7 +213,7 @@ class Learner:
         return {
             "step": self.step,
             "images": self.step * self.plan.batch,
-            "seed": self.plan.seed,
+            **self._course(),
             "parts": self.parts,
             "updates": self.ema.updates,
             "guard": self.guard.describe(),
@@ -250,9 +250,15 @@ class Learner:
             why = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".:")
             raise PellucidError(f"the checkpoint cannot be gone on from ({why}); take another run folder.") from None
 
+    def _course(self) -> dict[str, Any]:
+        """What the numbers of the steps and samples mean, and the optimiser's state."""
+        method = optimisers.registry.describe(optimisers.registry.resolve(self.plan.method))
+        return {"seed": self.plan.seed, "batch": self.plan.batch, "rows": len(self.data.train.x), "method": method}
+
     def _is_mine(self, meta: dict[str, Any]) -> None:
-        mine = json.loads(json.dumps({**self.model.config(), "seed": self.plan.seed}))
-        theirs = {"seed": self.plan.seed, **meta["config"]} | ({"seed": meta["seed"]} if "seed" in meta else {})
+        course = self._course()
+        mine = json.loads(json.dumps(self.model.config() | course))
+        theirs = {key: meta.get(key, mine[key]) for key in course} | meta["config"]
         for key in mine.keys() - {"data_std", "spectrum"}:  # measured: its last digits are the machine's
             if mine[key] != theirs[key]:
                 difference = f"{key} = {theirs[key]!r}, not {mine[key]!r}"

@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..ema import Average
 from ..errors import PellucidError
+from . import optimisers
 from .optimisers import Optimiser
 
 DECAYS: "dict[str, Callable[[int, Plan], float]]" = {
@@ -20,6 +21,7 @@ DECAYS: "dict[str, Callable[[int, Plan], float]]" = {
     "linear": lambda n, plan: 1 - min(n / plan.steps, 1.0),
     "rsqrt": lambda n, plan: min(1.0, math.sqrt(max(plan.warmup, 1) / (n + 1))),  # Vaswani et al. 2017, eq. 3
 }
+PRECISIONS, PARALLELS = ("float32", "bf16"), ("ddp", "fsdp")
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,22 @@ class Plan:
     parallel: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate"):
-            if getattr(self, name) < 1:
-                raise PellucidError(f"{name} is {getattr(self, name)}; expected a whole number, 1 or more.")
+        for name, least in {"steps": 1, "batch": 1, "accumulate": 1, "seed": 0, "warmup": 0, "workers": 0}.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise PellucidError(f"{name} is {value!r}; expected a whole number, {least} or more.")
         for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise PellucidError(f"{name} is {getattr(self, name)}; expected a positive number.")
-        if not 0 <= self.ema < 1:
-            raise PellucidError(f"ema is {self.ema}; expected a decay from 0 (none) to below 1, such as 0.999.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise PellucidError(f"weight_decay is {self.weight_decay}; expected 0 or a positive number.")
+        for name, decay in {"ema": self.ema, "a beta": min(self.betas), "a further beta": max(self.betas)}.items():
+            if not 0 <= decay < 1:
+                raise PellucidError(f"{name} is {decay}; expected a decay from 0 (none) to below 1, such as 0.999.")
+        for name, kinds in {"decay": DECAYS, "precision": PRECISIONS, "parallel": PARALLELS}.items():
+            if getattr(self, name) not in kinds:
+                raise PellucidError(f"{name} is {getattr(self, name)!r}; expected one of: {', '.join(kinds)}.")
+        optimisers.registry.resolve(self.method)
         if self.accumulate > self.batch:
             raise PellucidError(f"accumulate is {self.accumulate}; expected at most the batch, {self.batch}.")
 

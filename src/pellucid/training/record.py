@@ -1,8 +1,8 @@
 """The record of a run: metrics.jsonl, one JSON object a line.
 
-    {"step": 50, "loss": ..., "grad": ..., "lr": ...}            every so often; losses are means since the last
-    {"step": 1000, "held_out": ..., "excess": ...}               what the loss is worth (see watch.py)
-    {"step": 51, "fault": "the loss is nan", "samples": [...]}   a bad step, with the samples that are suspected
+    {"step": 50, "loss": ..., "grad": ..., "lr": ...}                           losses are means since the last
+    {"step": 1000, "held_out": ..., "excess": ...}                              what they are worth (see watch.py)
+    {"step": 51, "fault": "the loss is nan", "rows": [...], "levels": [...]}    a bad step: who is suspected, and where
 
 A line is written by one call, and a checkpoint says how long the file was: what a killed run wrote after it is cut off
 when the run goes on, and written again. So the file is what it would have been.
@@ -12,24 +12,31 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import files
+from .trackers import Journal, Journals
 from .watch import LEVELS
 
 
-def plain(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with None for what is no number, which JSON has no word for."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+def plain(value: Any) -> Any:
+    """Plain data with None for what is no number, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Record:
-    """The file, and the losses since its last row of them. Without a path nothing is written: another process does."""
+    """The file, the journal that hears each row, and the losses since the last row of them. Without a path nothing is
+    written: another process does."""
 
-    def __init__(self, path: Path | None, tell: Callable[[dict[str, Any]], None] | None = None) -> None:
-        self.path, self.tell = path, tell
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.journal: Journal = Journals(())
         self._forget()
 
     def __bool__(self) -> bool:
@@ -62,8 +69,7 @@ class Record:
                 file.write(line)
         except OSError as error:  # of a write, which does not know its file
             raise OSError(error.errno, error.strerror, str(self.path)) from None
-        if self.tell:
-            self.tell(plain(row))
+        self.journal.row(plain(row))
 
     def mark(self) -> dict[str, Any]:
         """How far it is, as plain data; all of it is on the disk by then."""

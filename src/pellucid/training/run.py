@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ class Run:
     def __post_init__(self) -> None:
         if self.keep < 2:
             raise PellucidError(f"keep is {self.keep}; expected 2 checkpoints or more, so that one may be damaged.")
+        for name in ("save_every", "draw_every", "log_every", "measure_every", "snapshot_every"):
+            if getattr(self, name) < 1:
+                raise PellucidError(f"{name} is {getattr(self, name)}; expected a number of steps, 1 or more.")
 
     def fit(self, learner: Learner) -> Generator[Progress, None, None]:
         """Train to the end, from the newest whole checkpoint if there is one, and keep the record.
@@ -60,19 +64,17 @@ class Run:
         Told to stop by a signal, it saves and raises `Stopped` after the step.
         """
         world = learner.world
-        record = Record(self.folder / "metrics.jsonl" if world.leads else None, self.watch.tell)
-        with self._ours(world), listening() as ear:
+        record = Record(self.folder / "metrics.jsonl" if world.leads else None)
+        with self._ours(world), listening() as ear, ExitStack() as stack:
             self._begin(learner, record)
-            if not world.told(self._sample(learner).exists()):
-                self._picture(learner, ear)
+            with world.agreed():
+                record.journal = stack.enter_context(closing(self.watch.open(self.folder, world.leads)))
+            self._look(learner, record, ear, made=True)  # what a stop came before
             for progress in learner.fit():
                 self._log(progress, learner, record)
                 self._watch(learner, record)
                 kept = self._keep(learner, record)
-                if self._due(learner, self.snapshot_every):
-                    store(self.folder / "ema", learner.ema, world)
-                self._picture(learner, ear)
-                self._measure(learner, ear)
+                self._look(learner, record, ear)
                 yield progress
                 if told := next(filter(None, world.heard(ear.heard)), None):
                     if not kept:
@@ -178,25 +180,24 @@ class Run:
             if learner.world.leads:
                 prune(self.folder, self.keep)
 
-    def _picture(self, learner: Learner, ear: Ear) -> None:
-        """Samples of the EMA weights from the run's fixed noise, where they are due; dropped if it is told to stop."""
-        if self.draw and self._due(learner, self.draw_every):
-            self._look(learner, ear, self.draw, self._sample(learner))
-
-    def _measure(self, learner: Learner, ear: Ear) -> None:
-        """An evaluation of the EMA weights, where it is due."""
-        if self.measure and self._due(learner, self.measure_every):
-            self._look(learner, ear, self.measure, self.folder / "evaluations" / f"step_{learner.step:07d}.json")
-
-    def _look(self, learner: Learner, ear: Ear, work: Callable[[Denoiser, Path], None], path: Path) -> None:
-        model = learner.averaged()  # what is dropped in the midst must not be the model in training
-        with learner.world.agreed():
-            if learner.world.leads and not ear.heard:
-                files.make(path.parent)
-                ear.drop(lambda: work(model, path))
-
-    def _sample(self, learner: Learner) -> Path:
-        return self.folder / "samples" / f"step_{learner.step:07d}.png"
+    def _look(self, learner: Learner, record: Record, ear: Ear, made: bool = False) -> None:
+        """Where they are due: snapshots of the averages, and of the one that is sampled, from the run's fixed noise, a
+        picture and an evaluation, which are dropped if it is told to stop. made: what is there stays as it is.
+        """
+        world, step = learner.world, f"step_{learner.step:07d}"
+        if learner.step and self._due(learner, self.snapshot_every):
+            store(self.folder / "ema", learner.ema, world)
+        drawn = self.draw, self.draw_every, self.folder / "samples" / f"{step}.png"
+        measured = self.measure, self.measure_every if learner.step else 0, self.folder / "evaluations" / f"{step}.json"
+        for work, every, path in (drawn, measured):
+            if work and every and self._due(learner, every) and not world.told(made and path.exists()):
+                model = learner.averaged()  # what is dropped in the midst must not be the model in training
+                with world.agreed():
+                    if world.leads and not ear.heard:
+                        files.make(path.parent)
+                        ear.drop(partial(work, model, path))
+                        if path is drawn[-1] and path.exists():
+                            record.journal.picture(path, learner.step)
 
     def _due(self, learner: Learner, every: int) -> bool:
         return learner.step % every == 0 or learner.step == learner.plan.steps

@@ -5,11 +5,11 @@ A row of the record is its numbers by name; what is there by level becomes  by_l
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import PellucidError
 from ..registry import Registry
@@ -33,8 +33,29 @@ class Journal(ABC):
         """No more will come."""
 
 
+@dataclass(frozen=True)
+class Journals(Journal):
+    """Several as one; or none."""
+
+    kept: Sequence[Journal]
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        for journal in self.kept:
+            journal.row(row)
+
+    def picture(self, path: Path, step: int) -> None:
+        for journal in self.kept:
+            journal.picture(path, step)
+
+    def close(self) -> None:
+        for journal in self.kept:
+            journal.close()
+
+
 class Tracker(ABC):
     """A program that keeps journals. To add one, write a frozen dataclass and register it."""
+
+    module: ClassVar[str]
 
     @abstractmethod
     def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
@@ -69,8 +90,10 @@ def numbers(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 class TensorBoard(Tracker):
     """Files in the run's folder, under tensorboard/."""
 
+    module = "tensorboard"
+
     def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
-        needed("tensorboard")
+        needed(self.module)
         return Board(needed("torch.utils.tensorboard").SummaryWriter(str(folder / "tensorboard")))
 
 
@@ -100,10 +123,11 @@ class Board(Journal):
 class Wandb(Tracker):
     """Weights & Biases: a run of this project, gone on with by its name."""
 
+    module = "wandb"
     project: str = "pellucid"
 
     def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
-        module = needed("wandb")
+        module = needed(self.module)
         own = {"project": self.project, "name": folder.name, "id": identity(folder), "resume": "allow"}
         run = module.init(**own, config=dict(settings), dir=str(folder))
         run.define_metric("*", step_metric="step")
@@ -115,10 +139,11 @@ class Wandb(Tracker):
 class Trackio(Tracker):
     """Trackio: a run of this project on this machine, gone on with by its name."""
 
+    module = "trackio"
     project: str = "pellucid"
 
     def open(self, folder: Path, settings: Mapping[str, Any]) -> Journal:
-        module = needed("trackio")
+        module = needed(self.module)
         run = module.init(project=self.project, name=identity(folder), config=dict(settings), resume="allow")
         return Stepped(module, run)
 

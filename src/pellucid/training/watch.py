@@ -15,8 +15,9 @@ the law of the times.
 
 import copy
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path as File
 from typing import Any, NamedTuple
 
 import torch
@@ -29,11 +30,12 @@ from ..data import Dataset
 from ..denoiser import Denoiser
 from ..metrics.estimate import Estimate
 from ..objective import Objective
+from ..objective.weight import Chain
 from ..oracle import EXACT, Empirical
 from ..paths import Path
 from ..predictions import Prediction
 from ..types import Batch, Cond, Times, along
-from .trackers import Journal
+from .trackers import Journal, Journals, Tracker, needed
 
 LEVELS = 8
 MOST = 200_000_000  # numbers in a training set whose exact denoiser is asked: CIFAR-10 has 154 million
@@ -57,9 +59,11 @@ class Exact(NamedTuple):
 
 
 def exact(model: Denoiser, data: Dataset, objective: Objective) -> Exact | None:
-    """The least loss there is; none for data too large to ask, or seen otherwise than as it is."""
+    """The least loss there is; none for data too large to ask, or seen otherwise than as it is, and none where the
+    network lowers the loss by a variance too."""
     seen = not objective.augment and isinstance(objective.coupling, Independent) and data.train.noise is None
-    if not seen or data.train.x.numel() > MOST:
+    spread = isinstance(objective.weight, Chain) and model.config()["net"].get("out", model.shape[0]) > model.shape[0]
+    if not seen or spread or data.train.x.numel() > MOST:
         return None
     x, cond = data.batch(torch.arange(len(data.train.x)))
     return Exact(
@@ -165,20 +169,25 @@ def peak(device: torch.device, dtype: torch.dtype, turns: int = 4) -> float:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what goes on: each row of the record, with the pace of the work, and how a model does now and then.
+    """Who is told what goes on, with the settings of the run: each row of the record, with the pace of the work, and
+    how a model does now and then.
 
     look: what is said of the averaged model, `every` so many steps.
     """
 
-    journals: Sequence[Journal] = ()
+    trackers: Sequence[Tracker] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     work: Work | None = None
     look: Callable[[Denoiser], dict[str, float]] | None = None
     every: int = 1000
 
-    def tell(self, row: dict[str, Any]) -> None:
-        """A row of the record."""
-        for journal in self.journals:
-            journal.row(row)
+    def __post_init__(self) -> None:
+        for tracker in self.trackers:
+            needed(tracker.module)
+
+    def open(self, folder: File, leads: bool) -> Journal:
+        """The journals of the run in `folder`, as one; where another process leads, none."""
+        return Journals([tracker.open(folder, self.settings) for tracker in self.trackers if leads])
 
     def pace(self, rate: float) -> dict[str, float]:
         """What is known of the work, at so many samples a second."""
