@@ -19,6 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pellucid.cli import main
+from pellucid.files import MISTAKEN
 from pellucid.training import Progress
 
 SMALL = ["net.width=8", "net.blocks=1", "train.steps=3", "train.batch=8", "train.save_every=2", "sample.steps=2"]
@@ -200,6 +201,15 @@ def test_lists(pellucid: Command) -> None:
         ("show torn.png", "is not a PNG that can be read"),
         ("train digitz", "did you mean 'digits'?"),
         ("train digits steps=3", "did you mean 'train.steps'?"),
+        ("sample {run} --seed -1", "seed is -1; expected"),
+        ("explain {toy} --seed -1", "--seed is '-1'; expected a number greater than or equal to 0."),
+        ("tune {toy} --seed -1", "--seed is '-1'; expected a number greater than or equal to 0."),
+        ("evaluate {toy} --seed -1", "--seed is '-1'; expected a number greater than or equal to 0."),
+        ("verify samplers --out empty", "cannot write empty: it is a folder"),
+        ("train moons --runs foreign", "file exists: foreign."),
+        ("data check ~nosuchuser/x", "~nosuchuser/x"),
+        ("train digits data.source=~nosuchuser/x", "~nosuchuser/x"),
+        ("data pack ~nosuchuser/x", "~nosuchuser/x"),
         ("train digits --steps 0", "train.steps is 0"),
         ("train digits optim.lr=fast", "optim.lr is 'fast'; expected a valid number"),
         ("train digits net.widht=3", "did you mean 'width'?"),
@@ -352,6 +362,45 @@ def test_too_much_is_one_sentence(pellucid: Command, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("pellucid.cli.app", fail)
     answer = pellucid("list")
     assert answer.code == 2 and answer.err.startswith("pellucid: ") and answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "rank, size, speaks", [("1", None, True), ("0", "2", True), ("1", "2", False), ("x", None, True)]
+)
+def test_one_of_many_processes_says_what_is_wrong(
+    pellucid: Command, monkeypatch: pytest.MonkeyPatch, rank: str, size: str | None, speaks: bool
+) -> None:
+    """And a process alone, whatever else it has heard of ranks."""
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", size) if size else monkeypatch.delenv("WORLD_SIZE", raising=False)
+    answer = pellucid("show", "nosuch")
+    assert answer.code == 2 and ("nosuch" in answer.err) == speaks
+
+
+@pytest.mark.parametrize("words", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory.", "bad Alloc"])
+def test_memory_that_is_not_there_is_one_sentence(
+    pellucid: Command, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr("pellucid.cli.app", fail)
+    answer = pellucid("list")
+    assert answer.code == 2 and "not memory enough" in answer.err and answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", sorted(MISTAKEN))
+def test_a_place_that_cannot_be_is_a_mistake_and_the_disk_is_not_blamed(
+    pellucid: Command, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "there")
+
+    monkeypatch.setattr("pellucid.cli.app", fail)
+    answer = pellucid("list")
+    gone = number == errno.ENOENT  # under us
+    assert (answer.code, "mend the disk" in answer.err) == ((74, True) if gone else (2, False))
+    assert f"{os.strerror(number).lower()}: there" in answer.err and answer.err.count("\n") == 1
 
 
 def test_one_sample_is_explained(pellucid: Command) -> None:

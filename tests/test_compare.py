@@ -78,6 +78,15 @@ def test_an_unknown_system_is_refused_before_anything_is_done(tmp_path: Path) ->
         compare.entrants(["gam"])
 
 
+def test_a_seed_that_cannot_be_is_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in ("-1", str(2**63)):
+        assert run("flow", "--seed", seed, "--out", str(tmp_path / "x")) == 2
+        assert "seed" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
 def test_bits_are_those_of_the_law_that_was_learnt() -> None:
     """Of a model that knows its data exactly: the entropy in bits, half of it for each of two dimensions."""
     mixture = GaussianMixture.random(3, 2, seed=1)

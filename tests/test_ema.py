@@ -340,8 +340,24 @@ def test_a_length_is_chosen_on_data_that_the_run_has_not_seen(
     kept = checkpoint.load(found["kept"]).state_dict()
     made = posthoc(snapshots(Path("runs/moons/ema")), found["length"])
     assert all(torch.equal(kept[name], value) for name, value in made.items())
-    assert command("ema", "runs/moons", "--length", "0.28")[0] == 2
-    assert command("ema", "runs/moons", "--length", "long")[0] == 2
+    for length in ("0.28", "long", "0.1,5"):
+        assert command("ema", "runs/moons", "--length", length)[0] == 2
+    for name in ("runs/moons", "runs/moons/ema", "mine", "mine/thesis.txt", "mine2"):  # nothing of it is lost
+        for folder in (Path("mine"), Path("mine2.old")):
+            folder.mkdir(exist_ok=True)
+            (folder / "thesis.txt").write_text("years")
+        with monkeypatch.context() as patch:
+            patch.setattr("pellucid.training.watch.losses", None)  # refused before anything is measured
+            code, said = command("ema", "runs/moons", "--length", "0.05", "--out", name)
+        assert code == 2 and "is no checkpoint" in said and said.count("\n") == 1
+        assert (folder / "thesis.txt").read_text() == "years" and Path("runs/moons/checkpoints").is_dir()
+    place = checkpoint.latest(Path("runs/moons")).meta, Path("runs/moons/mine")
+    checkpoint.save(place[1], {"ema": kept}, {k: v for k, v in place[0].items() if k != "sha256"})
+    assert command("ema", "runs/moons", "--length", "0.05", "-n", "20", "--out", str(place[1]))[0] == 0
+    damaged = snapshots(Path("runs/moons/ema"))[0].path
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"~")
+    code, said = command("ema", "runs/moons", "--length", "0.05,0.08")
+    assert code == 2 and f"the snapshot {damaged} does not match its hash" in said
     assert command("train", "moons", "optim.averages=pwoer", *settings) == (
         2,
         "pellucid: unknown average 'pwoer'; did you mean 'power'?\n",

@@ -76,6 +76,20 @@ def test_a_misspelt_name_is_told_the_right_one(family: str) -> None:
         registry.make("§")
 
 
+@pytest.mark.parametrize("name", nets.registry.classes)
+@pytest.mark.parametrize("option, value", [("width", True), ("width", "64"), ("scale", math.inf), ("scale", math.nan),
+                                           ("scale", 0.0), ("scale", True), ("scale", "1")])  # fmt: skip
+def test_no_option_of_a_network_is_a_number_in_disguise(name: str, option: str, value: Any) -> None:
+    with pytest.raises(PellucidError, match=f"{option} (=|is) {value!r}; expected a"):
+        nets.registry.make({"name": name, option: value}, (1, 8, 8))
+
+
+@pytest.mark.parametrize("value", [1, "yes", "true"])
+def test_a_switch_is_true_or_false(value: Any) -> None:
+    with pytest.raises(PellucidError, match=f"recompute = {value!r}; expected true or false"):
+        nets.registry.make({"name": "unet", "recompute": value}, (1, 8, 8))
+
+
 MAY_BE_INFINITE = {("sampler", "runge-kutta", "high"), ("sampler", "extended-sde", "high")}
 NUMBERS = [
     (family, name, field.name)
@@ -88,7 +102,9 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, -math.inf, math.inf, 10**400, "one"], ids=["nan", "-inf", "inf", "huge", "word"]
+    "value",
+    [math.nan, -math.inf, math.inf, 10**400, "one", "1", True],
+    ids=["nan", "-inf", "inf", "huge", "word", "text", "true"],
 )
 def test_no_option_is_out_of_all_bounds(value: Any) -> None:
     """By name and by hand alike, an option that is a number is a finite one."""
@@ -98,6 +114,8 @@ def test_no_option_is_out_of_all_bounds(value: Any) -> None:
         registry = FAMILIES[family]
         with pytest.raises(PellucidError, match=option):
             registry.make({"name": name, **NEEDED.get((family, name), {}), option: value})
+        if value in ("1", True):  # by hand, the type checker's
+            continue
         needed = {"base": paths.Cosine()} if (family, name) == ("path", "shifted") else NEEDED.get((family, name), {})
         with pytest.raises(PellucidError, match=option):
             registry.classes[name](**{**needed, option: value})

@@ -262,6 +262,14 @@ def test_every_changed_byte_is_found(pictures: Path, tmp_path: Path) -> None:
     assert check(place) == (4, [])
 
 
+def test_a_store_of_another_format_is_not_called_damaged(pictures: Path, tmp_path: Path) -> None:
+    place = pack(pictures, tmp_path / "store")
+    about = json.loads((place / store.MANIFEST).read_text())
+    (place / store.MANIFEST).write_bytes(files.seal({**about, "format": 9}))
+    with pytest.raises(PellucidError, match=r"^\S+ has store format 9, this pellucid reads \d+; pack it again.$"):
+        load(place)
+
+
 def test_a_store_may_be_larger_than_memory(pictures: Path, tmp_path: Path) -> None:
     place = pack(pictures, tmp_path / "store", size=32, channels=3)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -34,6 +34,7 @@ FORMAT = 3  # 1 had no hash of the manifest, 2 no shares
 MANIFEST = "manifest.json"
 LONGEST = 1 << 24  # side of a sample
 SHARE = re.compile(r"\.rank\d+$")
+NAMES = rf"{re.escape(MANIFEST)}|[a-z].*\.safetensors"  # of the files in a checkpoint
 NAME = re.compile(rf"step_\d+({re.escape(files.OLD)})?")
 Kind = TypeVar("Kind", Denoiser, NoisyClassifier)
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
@@ -56,7 +57,7 @@ def save(
     """
     with world.agreed(), ExitStack() as stack:
         with world.agreed():
-            partial = stack.enter_context(files.replaced(folder)) if world.leads else folder
+            partial = stack.enter_context(files.replaced(folder, "checkpoint", NAMES)) if world.leads else folder
         partial = Path(world.told(str(partial)))
         with world.agreed():
             hashes = dict(_written(partial, tensors, world))

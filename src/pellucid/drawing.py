@@ -233,7 +233,7 @@ def check(out: Path, shape: Sequence[int]) -> None:
         raise PellucidError(f"cannot write {out}: it is no {'file' if suffix else 'folder'}; choose another place.")
     if suffix == ".png":
         check_shown(shape)
-    check_writable(out)
+    check_writable(out if suffix else out / "0.png")
 
 
 def of_run(run: str, found: Checkpoint, label: str | None = None, classifier: str | None = None) -> Drawing:

@@ -8,6 +8,12 @@ class PellucidError(ValueError):
     """A mistake at the door. Its text is one sentence; the command prints it alone and exits with code 2."""
 
 
+def is_short_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not get memory, which it says in many words."""
+    said = str(error).lower()
+    return "alloc" in said or "out of memory" in said
+
+
 def unknown(what: str, got: object, known: Iterable[str]) -> PellucidError:
     """The error for a name that is not in `known`: the nearest match if there is one, else all names."""
     names = sorted(known)

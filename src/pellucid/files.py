@@ -27,10 +27,28 @@ MISTAKEN |= {errno.ENAMETOOLONG, errno.ELOOP}
 def check_writable(path: Path) -> None:
     """Refuse a path that could not be written, before the work for it begins."""
     parent = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir() and path.suffix:
+    if path.is_dir():
         raise PellucidError(f"cannot write {path}: it is a folder; choose another place.")
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise PellucidError(f"cannot write {path}: {parent} cannot be written to; choose another place.")
+
+
+def check_replaceable(folder: Path, what: str, names: str, mark: str | None = None) -> None:
+    """Refuse to put a new folder in the place of one that is no `what`: that has other files, or not the mark."""
+    for place in (folder, folder.with_name(folder.name + OLD)):
+        held = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
+        strange = [name for name in held if not re.fullmatch(names, name)]
+        if place.exists() and not place.is_dir() or strange or held and mark not in (None, *held):
+            known = f"it holds {(strange or held)[0]}" if held else "it is a file"
+            raise PellucidError(f"{place} is no {what}: {known}; take another place.")
+
+
+def expanded(name: str | Path) -> Path:
+    """The path that a name means, ~ being the user's own folder."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise PellucidError(f"{name} is in the folder of a user who is not known here; write the path whole.") from None
 
 
 @contextmanager
@@ -77,11 +95,13 @@ def _unwritable(path: Path, error: OSError) -> Exception:
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
+def replaced(folder: Path, what: str, names: str) -> Iterator[Path]:
     """A new folder that becomes `folder` at the end, with all that is in it or not at all.
 
-    An older folder of that name is in its place, or beside it as NAME.old, until the new one is.
+    An older folder of that name is in its place, or beside it as NAME.old, until the new one is. It has to be a `what`,
+    whose files have such names: nothing else is replaced.
     """
+    check_replaceable(folder, what, names)
     partial, old = folder.with_name(f"{PARTIAL}{folder.name}-{os.getpid()}"), folder.with_name(folder.name + OLD)
     try:
         make(folder.parent)

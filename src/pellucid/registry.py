@@ -6,10 +6,11 @@ A part is written in a recipe as its name, or as a table of its name and options
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import wraps
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar, get_args
+from types import NoneType
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from .errors import PellucidError, unknown
 
@@ -25,7 +26,8 @@ class Rule(NamedTuple):
 
 
 FINITE = Rule("a finite number", math.isfinite)
-"""The rule of each float that has none of its own."""
+FINITE_IF_ANY = Rule("a finite number, or none", lambda value: value is None or math.isfinite(value))
+"""The rules of each float, and of each that may be left out, without one of their own."""
 Positive = Annotated[float, Rule("a positive number, 1e-12 to 1e12", lambda value: 1e-12 <= value <= 1e12)]
 Share = Annotated[float, Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)]
 Offset = Annotated[float, Rule("a number from 0 to 1", lambda value: 0 <= value <= 1)]
@@ -127,6 +129,8 @@ class Registry(Generic[Part]):
             return value if isinstance(value, hint) else hint.registry.make(value)
         from pydantic import TypeAdapter, ValidationError
 
+        if words := disguised(value, hint):
+            raise PellucidError(f"{self.family} {name!r} has {key} = {value!r}; expected {words}.")
         try:
             return TypeAdapter(hint).validate_python(value)
         except ValidationError as error:
@@ -155,6 +159,35 @@ def _options_of(part: Any) -> dict[str, Any]:
     return dict(part.options)
 
 
+def disguised(value: Any, hint: Any) -> str | None:
+    """What is expected of `value` that it only resembles: true is not 1, "64" is no number, and 1 is not true."""
+    kinds, leaves = set(_kinds(hint)), [leaf for leaf in _leaves(value) if leaf is not None]
+    if kinds == {bool}:
+        return None if all(isinstance(leaf, bool) for leaf in leaves) else "true or false"
+    if kinds and kinds <= {int, float} and any(isinstance(leaf, bool | str) for leaf in leaves):
+        return "a valid number" if float in kinds else "a valid integer"
+    return None
+
+
+def _kinds(hint: Any) -> Iterator[type]:
+    """The types of the values that an annotation allows: int, float of tuple[int, float] | None."""
+    if get_origin(hint) is Literal:
+        yield from map(type, get_args(hint))
+    elif get_origin(hint) is Annotated:
+        yield from _kinds(get_args(hint)[0])
+    elif args := get_args(hint):
+        yield from (kind for arg in args for kind in _kinds(arg))
+    elif hint not in (NoneType, Ellipsis):
+        yield hint
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list):
+        yield from (leaf for each in value for leaf in _leaves(each))
+    else:
+        yield value
+
+
 def _guard(cls: type, what: str) -> None:
     """Make cls refuse options that break their rules, and remember them as `.options` where it is no dataclass."""
     original: Callable[..., None] = cls.__init__  # type: ignore[misc]
@@ -177,7 +210,7 @@ def _guard(cls: type, what: str) -> None:
 
 def _rule(hint: Any) -> Rule | None:
     own = next((rule for rule in get_args(hint)[1:] if isinstance(rule, Rule)), None)
-    return FINITE if hint is float else own
+    return {float: FINITE, float | None: FINITE_IF_ANY}.get(hint, own)
 
 
 def _holds(rule: Rule, value: Any) -> bool:

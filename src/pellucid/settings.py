@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Self, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from .errors import PellucidError, unknown
+from .registry import disguised
 
 Part = str | dict[str, Any]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -36,6 +38,13 @@ class Section(BaseModel):
             if isinstance(value, dict) and isinstance(defaults.get(key), str)
         }
         return table | named
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_in_disguise(cls, value: Any, info: ValidationInfo) -> Any:
+        if words := disguised(value, cls.model_fields[info.field_name or ""].annotation):
+            raise PydanticCustomError("disguised", "{words}", {"words": words})
+        return value
 
     @classmethod
     def parse(cls, table: Any) -> Self:

@@ -6,6 +6,7 @@ sentence and exit code 2; a figure that misses its bar is exit code 1; never a t
 
 import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,8 +15,10 @@ from typing import NoReturn
 
 import typer
 
-from ..errors import PellucidError
+from ..errors import PellucidError, is_short_of_memory
+from ..files import MISTAKEN
 from . import classify, compare, data, demo, ema, evaluate, explain, likelihood, listing, reflow, sample, train, tune
+from .launch import is_launched
 
 app = typer.Typer(
     help="Diffusion models in one equation: x_t = alpha(t) x0 + sigma(t) eps.",
@@ -38,17 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app(given or ["--help"], prog_name="pellucid", standalone_mode=False, obj=given)
     except PellucidError as error:  # of several processes all have met it, and the first says it
-        code = 2 if int(os.environ.get("RANK", 0)) else _refuse(str(error), 2)
+        code = 2 if is_launched() and os.environ["RANK"] != "0" else _refuse(str(error), 2)
     except typer.TyperException as error:
         code = _refuse(_misuse(error, given), 2)
     except (MemoryError, RecursionError, OverflowError) as error:
         code = _refuse(f"too much was asked for ({str(error) or type(error).__name__}); ask for less.", 2)
     except RuntimeError as error:
-        if "alloc" not in str(error) and "out of memory" not in str(error):
+        if not is_short_of_memory(error):
             raise  # not a user's mistake but ours
         code = _refuse("there is not memory enough for this; ask for less, such as a smaller --batch.", 2)
     except OSError as error:  # the disk is full, or a file went away under us
-        mistaken = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
+        mistaken = error.errno in MISTAKEN - {errno.ENOENT}
         said = f"{(error.strerror or str(error)).lower()}: {error.filename or 'while writing'}"
         again = "" if mistaken else "; what was there before is whole: mend the disk and give the same command again"
         code = _refuse(f"{said}{again}.", 2 if mistaken else 74)
@@ -67,7 +70,8 @@ def _misuse(error: typer.TyperException, given: Sequence[str]) -> str:
     options = getattr(getattr(error, "param", None), "opts", [])
     for option, got in pairwise(part for word in given for part in word.split("=", 1)):
         if option in options and error.message.startswith("Input should be "):
-            return f"{option} is {got!r}; expected {error.message.removeprefix('Input should be ')}."
+            expected = re.sub(r"^(?=greater|less)", "a number ", error.message.removeprefix("Input should be "))
+            return f"{option} is {got!r}; expected {expected}."
     command = getattr(getattr(error, "ctx", None), "command_path", "pellucid")
     complaint = " ".join(error.format_message().split())
     return complaint if complaint.endswith("?") else f"{complaint.rstrip('.')}; see {command} --help."

@@ -17,7 +17,7 @@ def compare(
     data: Annotated[str, typer.Option(help="A recipe, for its data, network and pace.")] = "digits",
     minutes: Annotated[float, typer.Option(help="Of training, for each.")] = 3.0,
     n: Annotated[int, typer.Option("-n", "--n", help="Samples of each.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of training and of drawing.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of training and of drawing.")] = 0,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The folder; by default compare-DATA.")] = None,
     page: Annotated[
         Path | None, typer.Option(help="A .md for table and grids; the pictures go to figures/ beside it.")
@@ -35,7 +35,8 @@ def compare(
         raise PellucidError(f"the page is {page}; expected a Markdown file, such as docs/compare.md.")
     if page is not None:
         check_writable(page)
-    field, dataset = room.entrants(list(dict.fromkeys(systems))), Recipe.load(data).read()
+    field, recipe = room.entrants(list(dict.fromkeys(systems))), Recipe.load(data, [f"train.seed={seed}"])
+    dataset = recipe.read()
     folder = out or Path(f"compare-{Path(data).stem}")
     asked: dict[str, Any] = {"data": data, "minutes": minutes, "n": n, "seed": seed}
     room.agree(folder, asked)

@@ -30,11 +30,14 @@ def ema(
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Make averages of any length from a run's snapshots, and keep the one with the least loss on held-out data."""
-    from ..checkpoint import Checkpoint, build, latest, save
+    from ..checkpoint import MANIFEST, NAMES, Checkpoint, build, latest, save
     from ..config import Recipe
     from ..ema import snapshots
+    from ..files import check_replaceable
     from ..training.watch import losses, mean
 
+    if out is not None:
+        check_replaceable(out, "checkpoint", NAMES, MANIFEST)
     found, kept = latest(run), snapshots(run / "ema")
     if not kept:
         raise PellucidError(f"{run / 'ema'} holds no snapshots; train with optim.averages=power.")
@@ -62,13 +65,13 @@ def ema(
 
 def averages(kept: "list[Snapshot]", wanted: list[float]) -> "dict[float, dict[str, Tensor]]":
     """Those of the lengths wanted that can be made of the snapshots; one alone must be."""
-    from ..ema import posthoc
+    from ..ema import TooFar, posthoc
 
     made = {}
     for one in wanted:
         try:
             made[one] = posthoc(kept, one)
-        except PellucidError:  # too far from what was kept
+        except TooFar:
             if len(wanted) == 1:
                 raise
     if not made:

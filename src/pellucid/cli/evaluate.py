@@ -36,7 +36,7 @@ def evaluate(
         Path | None, typer.Option(help="Another run, or its evaluation.json, with which to compare.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", "--output", help="The folder to write.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the samples.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the samples.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", "--batch-size", help="How many at a time.")] = None,
     on: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,

@@ -17,7 +17,7 @@ def explain(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of a recipe, as path=flow.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", "--output", help="The folder to write.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise that is shown.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise that is shown.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Write a model's own account: pictures, numbers, and one report.html that opens offline."""

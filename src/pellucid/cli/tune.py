@@ -26,7 +26,7 @@ def tune(
     label: Annotated[str | None, typer.Option("--label", "--class", help="As for sample.")] = None,
     guidance: Annotated[float | None, typer.Option(help="As for sample; by default the recipe's.")] = None,
     n: Annotated[int, typer.Option("-n", "--n", help="Samples to fit on, and as many others to measure on.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the samples to fit on; the others have the next one.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the samples to fit on; the others have the next one.")] = 0,
     fine: Annotated[int, typer.Option(help="Steps of the solution that is taken for exact.")] = 200,
     minutes: Annotated[float | None, typer.Option(min=0, help="The most that polishing takes in all.")] = None,
     batch: Annotated[int, typer.Option("--batch", "--batch-size", help="How many at a time.")] = 64,

@@ -4,10 +4,13 @@
 """
 
 import json
+import re
 import tomllib
 from typing import Any
 
 from ..errors import PellucidError
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def override(table: dict[str, Any], setting: str) -> None:
@@ -28,11 +31,11 @@ def override(table: dict[str, Any], setting: str) -> None:
 
 
 def _value(text: str) -> Any:
-    """A value as TOML has it; anything else is a text."""
+    """A value as TOML has it, or a number as people write it: .5, 2. or 007; anything else is a text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text
+        return float(text) if NUMBER.fullmatch(text) else text
 
 
 def written(value: Any) -> str:

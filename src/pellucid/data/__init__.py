@@ -58,7 +58,7 @@ def packed(
     A source that changes is packed anew; what the hub has, the hub keeps in its own cache.
     """
     options = sources.options(size, channels, held_out, seed, progress)
-    path = Path(source).expanduser()
+    path = files.expanded(source)
     if not sources.is_listed(path) or str(source) in sources.names():
         return load(source, size=size, channels=channels, held_out=held_out, seed=seed, progress=progress)
     place = store.place(path, options)
@@ -90,9 +90,9 @@ def pack(
     found = sources.listed(str(source))
     if folder is None and str(source).startswith("hub:"):
         raise PellucidError(f"{source} is in the cache of the hub already; say where its store is to be: --out FOLDER.")
-    if folder is not None and folder.exists() and not store.is_store(folder):
-        raise PellucidError(f"{folder} is there and is no store; take another place.")
-    place = store.place(Path(source).expanduser(), options) if folder is None else folder
+    if folder is not None:
+        files.check_replaceable(folder, "store", store.NAMES, store.MANIFEST)
+    place = store.place(files.expanded(source), options) if folder is None else folder
     with store.turn(place) if folder is None else nullcontext():
         store.pack(found, options, place)
     return place

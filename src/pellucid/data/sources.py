@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..errors import PellucidError, unknown
+from ..files import expanded
 from . import store, toys
 from .arrays import npz
 from .dataset import Dataset, Options, Progress, Split, hold_out
@@ -46,7 +47,7 @@ def names() -> list[str]:
 
 def find(source: str, options: Options) -> Dataset | Listing:
     """What `source` means. Raises PellucidError, in one sentence, for what means nothing."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if source == "digits":
         return digits()
     if source.lower() in toys.registry.aliases:

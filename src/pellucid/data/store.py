@@ -36,12 +36,13 @@ FORMAT = 1
 MANIFEST = "store.json"
 WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 LEFT = re.compile(r"-\d+(-gone)?$")  # ends the name of what is being written or removed
+NAMES = rf"{re.escape(MANIFEST)}|(train|test)(\.label)?\.npy|(train|test)\.text\.json"  # of the files in a store
 TOLD = 1000  # pictures left out that a store remembers by name
 
 
 def pack(listing: Listing, options: Options, folder: Path) -> Dataset:
     """Decode all rows into a store at `folder`, and open it; only a few pictures are in memory at a time."""
-    with files.replaced(folder) as partial:
+    with files.replaced(folder, "store", NAMES) as partial:
         loose = Loose(partial / "loose", alike(listing, decoded(listing, options)))
         skipped = left_out(listing, loose.found)
         halves = halved(listing, [not isinstance(shape, str) for shape in loose.found], skipped, options)

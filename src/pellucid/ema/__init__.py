@@ -1,7 +1,7 @@
 """Moving averages of a model's weights, and averages of any length made afterwards from stored snapshots."""
 
 from .averages import EMA, Average, Fixed, Power, Warm, registry
-from .posthoc import Snapshot, forget, posthoc, shares, snapshots, store
+from .posthoc import Snapshot, TooFar, forget, posthoc, shares, snapshots, store
 
 __all__ = [
     "EMA",
@@ -9,6 +9,7 @@ __all__ = [
     "Fixed",
     "Power",
     "Snapshot",
+    "TooFar",
     "Warm",
     "forget",
     "posthoc",

@@ -31,6 +31,10 @@ from ..world import whole as entire
 from .averages import EMA, Power, gamma
 
 
+class TooFar(PellucidError):
+    """The snapshots say too little of the average that is asked for."""
+
+
 class Snapshot(NamedTuple):
     """A stored power average of a length, after so many updates."""
 
@@ -86,7 +90,7 @@ def posthoc(found: Sequence[Snapshot], length: float, updates: int | None = None
         raise PellucidError(f"there is no snapshot of {t} updates or fewer; train with power averages, and store them.")
     x, missed = shares([(one.length, one.updates) for one in used], asked.length, t)
     if missed > MISSED:
-        raise PellucidError(f"the snapshots miss {missed:.0%} of an average of length {length}; take a nearer length.")
+        raise TooFar(f"the snapshots miss {missed:.0%} of an average of length {length}; take a nearer length.")
     last = max(used, key=lambda one: one.updates)
     total = last.read()
     learnt = _open(last.path, tensors=False)[0]["learnt"]  # the others are buffers: those of the last

@@ -30,7 +30,7 @@ def check(width: int, scale: float) -> None:
     """Refuse what cannot tell one clock from another."""
     if width < 2 or width % 2:
         raise PellucidError(f"time features are {width} wide; cosines and sines need an even width of 2 or more.")
-    if not scale > 0:
+    if not 0 < scale < math.inf:
         raise PellucidError(f"the time features' scale is {scale}; expected a positive number.")
 
 

@@ -19,7 +19,7 @@ from ..coupling import Independent
 from ..data import Dataset
 from ..denoiser import Denoiser, seeded
 from ..ema import EMA
-from ..errors import PellucidError
+from ..errors import PellucidError, is_short_of_memory
 from ..nets.dropout import dropping
 from ..noise import LOSE, ORDER, words
 from ..objective import Lesson, Objective
@@ -263,12 +263,6 @@ class Learner:
             if mine[key] != theirs[key]:
                 difference = f"{key} = {theirs[key]!r}, not {mine[key]!r}"
                 raise PellucidError(f"the checkpoint has {difference}; take another run folder.")
-
-
-def is_short_of_memory(error: RuntimeError) -> bool:
-    """Whether torch could not get memory."""
-    said = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "alloc" in said or "out of memory" in said
 
 
 def compile_blocks(net: nn.Module) -> None:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...errors import PellucidError, unknown
+from ...files import expanded
 from ..classes import told
 from ..metric import Judge
 from . import classifier, inception, vision
@@ -40,7 +41,7 @@ def look(name: str, x: Tensor, label: Tensor | None, classes: int, progress: Pro
         if not told(label):
             raise PellucidError("a classifier needs two classes or more in the data; take untrained, or values.")
         return classifier.trained(x, label, classes, progress)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return vision.load(path)
     if path.is_file():
