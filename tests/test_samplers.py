@@ -62,22 +62,34 @@ def test_slopes_are_the_declared_orders(path: Path) -> None:
     assert all(abs(slope - DETERMINISTIC[name].order) < 0.15 for name, slope in slopes.items()), slopes
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [2, 3, 4])
+@pytest.mark.parametrize("mode", ["predict", "correct"])
+@pytest.mark.parametrize(
+    "variable, clock", [("x0", "lam"), ("eps", "lam"), ("eps", "t"), ("eps", "sigma"), ("velocity", "t")]
+)
+def test_every_form_has_the_order_it_is_given(variable: str, clock: str, mode: str, order: int) -> None:
+    """Also where it has no name: DEIS and UniPC of all orders, in every variable and clock."""
+    problem = Problem(mixture(1).at(paths.Flow()), quantiles(mixture(1).at(paths.Flow())))
+    assert abs(problem.slope(Multistep(order, variable=variable, clock=clock, mode=mode)) - order) < 0.15
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
 @on_paths
 def test_multistep_is_exact_where_x0_is_a_polynomial_in_lam(path: Path, order: int, rho: float) -> None:
     """Of degree order - 1: variation of constants, its integral by brute force, at unequal steps."""
-    grid = path.time(times(-1.0, -0.6, 0.3, 0.8))
+    grid = path.time(times(-1.0, -0.6, 0.3, 0.8, 1.0))
     lams, polynomial = path.lam(grid), lambda lam: sum((k + 1.0) * lam**k for k in range(order))  # noqa: E731
     told, sampler = Told(path, x0=polynomial), Multistep(order, rho)
     state = sampler.init(draw(), grid[:1].expand(6))
     for i, s in enumerate(grid[1:]):
         before, state = state, sampler.step(told, state, s.expand(6), draw)
-        if i == 2:
-            h = lams[3] - lams[2]
+        if i == 3:
+            h = lams[4] - lams[3]
             u = torch.linspace(0, float(h), 20_001, dtype=torch.float64)
-            force = torch.trapezoid((1 + rho) * torch.exp(-(1 + rho) * (h - u)) * polynomial(lams[2] + u), u)
-            kept = path.sigma(s) / path.sigma(grid[2]) * torch.exp(-rho * h) * before.x
+            force = torch.trapezoid((1 + rho) * torch.exp(-(1 + rho) * (h - u)) * polynomial(lams[3] + u), u)
+            kept = path.sigma(s) / path.sigma(grid[3]) * torch.exp(-rho * h) * before.x
             fresh = path.sigma(s) * (1 - torch.exp(-2 * rho * h)).sqrt() * draw(0)
             close(state.x, kept + path.alpha(s) * force + fresh, 1e-8)
 
