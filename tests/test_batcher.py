@@ -213,6 +213,50 @@ def test_a_request_that_fails_spoils_no_other() -> None:
         assert torch.equal(requests[i].result(), wish(ORACLE))
 
 
+ZERO, HALF = torch.zeros(2, 2, dtype=torch.float64), torch.full((2,), 0.5, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("t", "cond", "said"),
+    [
+        (HALF[:1], None, "t is of shape"),
+        (0.5, None, "t is 0.5"),
+        (HALF, {"label": "cat"}, "condition 'label' is 'cat'"),
+        (HALF, {"label": torch.tensor([1, 0, 1])}, "condition 'label' has 3 values, not 2"),
+        (HALF, {"text": torch.tensor(2.0).expand(5, 3)}, "condition 'text' has 5 values, not 2"),
+        (HALF, [3], "expected values by name"),
+    ],
+)
+def test_a_question_that_is_none_is_refused_and_others_are_answered(t: Any, cond: Any, said: str) -> None:
+    with Batcher(ORACLE) as batcher:
+        with pytest.raises(PellucidError, match=said):
+            batcher.submit(lambda model: model(ZERO, t, cond)).result(20)
+        assert batcher.submit(Wish(1, {"steps": 3})).result(20).shape == (1, 2)
+
+
+def test_one_label_is_that_of_all_rows_as_in_sampling() -> None:
+    with Batcher(ORACLE) as batcher:
+        one, each = (
+            batcher.submit(lambda model, label=label: model(ZERO, HALF, {"label": label})).result(20).x0  # type: ignore[misc]
+            for label in (1, torch.tensor([1, 1]))
+        )
+    assert torch.equal(one, each)
+
+
+def test_a_model_that_answers_nonsense_is_heard_by_those_who_asked_it_alone() -> None:
+    class Once(Wrapper):
+        seen = 0
+
+        def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
+            self.seen += 1
+            return Denoised(x[:0], x) if self.seen == 1 else self.model(x, t, cond)
+
+    with Batcher(Once(ORACLE)) as batcher:
+        with pytest.raises(RuntimeError):
+            batcher.submit(Wish(2, {"steps": 3})).result(20)
+        assert batcher.submit(Wish(1, {"steps": 3})).result(20).shape == (1, 2)
+
+
 def test_a_cancelled_request_frees_its_place_and_spoils_no_other() -> None:
     """At its fifth call one of three is cancelled: it is in no later one. One in the queue never begins."""
     works = [Wish(1, {"sampler": "euler", "steps": 12, "seed": i}) for i in range(4)]

@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from .conditioning import spread
 from .errors import PellucidError
 from .types import Batch, Cond, Denoised, Model, Times, Wrapper
 
@@ -171,19 +172,29 @@ class Batcher:
         shape, dtype = tuple(self.model.shape), self.model.dtype
         if tuple(x.shape[1:]) != shape or x.dtype != dtype:
             raise PellucidError(f"x is of shape {tuple(x.shape[1:])} and {x.dtype}; expected {shape} and {dtype}.")
+        if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
+            got = f"of shape {tuple(t.shape)}" if isinstance(t, Tensor) else repr(t)
+            raise PellucidError(f"t is {got}; expected a time for each of the {len(x)} samples.")
+        cond = {name: value.to(x.device) for name, value in spread(cond, len(x)).items()}
         answer = request.asks()
         if x.requires_grad and torch.is_grad_enabled():
-            return self._call(x, t, cond)
+            return self._call(x, t, cond or None)
         with self._changed:
-            self._waiting.append(Question(x, t, cond or {}, answer))
+            self._waiting.append(Question(x, t, cond, answer))
             self._changed.notify()
         return answer.result()
 
     @torch.no_grad()
     def _tick(self) -> None:
         while not self._over:
-            for questions in alike(self._gather()):
-                self._answer(questions)
+            taken = self._gather()
+            try:
+                for questions in alike(taken):
+                    self._answer(questions)
+            except Exception as error:  # a model that answers nonsense
+                for question in taken:
+                    if not question.answer.done():
+                        question.answer.set_exception(error)
 
     def _gather(self) -> list[Question]:
         """The questions of the next tick; none when all is over, or when all were cancelled."""

@@ -6,6 +6,7 @@
 One mask serves label dropout in training and the unconditional half of guidance (Ho & Salimans 2022, alg. 1 and 2).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,6 +22,26 @@ registry: "Registry[nn.Module]" = Registry("conditioner")
 def drop(cond: Cond, mask: Tensor) -> Cond:
     """`cond` with the conditions of the samples in `mask` (bool [b]) withheld, beside those withheld already."""
     return {**cond, "drop": mask | cond["drop"] if "drop" in cond else mask}
+
+
+def spread(cond: Mapping[str, Tensor | int] | None, n: int) -> dict[str, Tensor]:
+    """Conditions of n samples: one value of each for all, or one for each, as tensors that lead with n."""
+    if not isinstance(cond, Mapping | None):
+        raise PellucidError(f"cond is {cond!r}; expected values by name, such as {{'label': 3}}.")
+    return {name: _spread(name, value, n) for name, value in (cond or {}).items()}
+
+
+def _spread(name: str, value: Tensor | int, n: int) -> Tensor:
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise PellucidError(f"condition {name!r} is {value!r}; expected a number, or a tensor of {n}.") from None
+    if name == "label" and (tensor.is_floating_point() or tensor.is_complex() or tensor.dim() > 1):
+        raise PellucidError(f"condition 'label' is {value!r}; expected a whole number, or one for each of {n} samples.")
+    spread = tensor.expand(n) if tensor.dim() == 0 else tensor
+    if len(spread) != n:
+        raise PellucidError(f"condition {name!r} has {len(tensor)} values, not {n}; give one, or one for each.")
+    return spread
 
 
 def null(cond: Cond) -> Cond:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
+from ..conditioning import spread
 from ..denoiser import Repath
 from ..errors import PellucidError
 from ..guidance import CFG
@@ -28,23 +28,7 @@ def prepare(
         model = Repath(model, path)
     if guidance is not None:
         model = (CFG(guidance) if isinstance(guidance, int | float) else guidance)(model)
-    if not isinstance(cond, Mapping | None):
-        raise PellucidError(f"cond is {cond!r}; expected values by name, such as {{'label': 3}}.")
-    return model, {name: _spread(name, value, n).to(model.device) for name, value in (cond or {}).items()}
-
-
-def _spread(name: str, value: Tensor | int, n: int) -> Tensor:
-    """One value of a condition for each of n samples."""
-    try:
-        tensor = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise PellucidError(f"condition {name!r} is {value!r}; expected a number, or a tensor of {n}.") from None
-    if name == "label" and (tensor.is_floating_point() or tensor.is_complex() or tensor.dim() > 1):
-        raise PellucidError(f"condition 'label' is {value!r}; expected a whole number, or one for each of {n} samples.")
-    spread = tensor.expand(n) if tensor.dim() == 0 else tensor
-    if len(spread) != n:
-        raise PellucidError(f"condition {name!r} has {len(tensor)} values, not {n}; give one, or one for each.")
-    return spread
+    return model, {name: value.to(model.device) for name, value in spread(cond, n).items()}
 
 
 class Counted(Wrapper):
