@@ -535,6 +535,18 @@ def test_a_network_on_any_path_with_any_prediction(path: str, prediction: str) -
         assert bool(found.rounds.isfinite().all())
 
 
+def test_one_label_is_that_of_all_samples_as_in_sampling() -> None:
+    model, x = mixture(2).at(paths.Cosine()), mixture(2).sample(4)
+    for ask in (
+        lambda cond: likelihood.discrete(model, x, cond=cond, steps=3).nats,
+        lambda cond: likelihood.continuous(model, x, cond=cond, levels=3).nats,
+        lambda cond: likelihood.flow(model, x, cond=cond, sampler="dpmpp-2m", steps=3).nats,
+        lambda cond: likelihood.log_prob(model, x, cond=cond, sampler="dpmpp-2m", steps=3),
+    ):
+        assert torch.equal(ask({"label": 1}), ask({"label": torch.ones(4).long()}))
+        assert not torch.equal(ask({"label": 1}), ask(None))
+
+
 GOOD = mixture(2).sample(4)
 MODEL: Oracle = mixture(2).at(paths.Cosine())
 
@@ -555,7 +567,13 @@ MODEL: Oracle = mixture(2).at(paths.Cosine())
         (lambda: likelihood.flow(MODEL, GOOD, grain=GRAIN), "not on steps of 0.00784"),
         (lambda: likelihood.flow(MODEL, GOOD, grain=-1.0), "grain is -1.0"),
         (lambda: likelihood.flow(MODEL, GOOD, divergence="hutchison"), "did you mean 'hutchinson'"),
-        (lambda: likelihood.flow(MODEL, GOOD, cond={"label": torch.zeros(3)}), "3 values for 4 samples"),
+        (lambda: likelihood.flow(MODEL, GOOD, cond={"label": torch.zeros(3)}), "float|whole number"),
+        (lambda: likelihood.flow(MODEL, GOOD, cond={"label": torch.zeros(3).long()}), "3 values, not 4"),
+        (lambda: likelihood.discrete(MODEL, GOOD, cond=3), "expected values by name"),
+        (lambda: likelihood.flow(MODEL, GOOD * 0 + 1, grain=GRAIN, dequantise=Noise(1e4)), "sigma/alpha = 78"),
+        (lambda: likelihood.flow(MODEL, GOOD * 0, grain=1.0, dequantise=Normal(1e-3)), "sigma/alpha = 500"),
+        (lambda: likelihood.continuous(MODEL, GOOD, dequantise="uniform"), "grain is 0"),
+        (lambda: likelihood.discrete(MODEL, GOOD, dequantise="unifrom"), "did you mean 'uniform'"),
         (lambda: likelihood.flow(MODEL, GOOD * 0, grain=1.0, dequantise="gauss"), "unknown dequantisation"),
         (lambda: likelihood.continuous(MODEL, GOOD * 0, grain=1.0, dequantise="noise"), "a bound has noise of its own"),
         (lambda: Hutchinson(law="uniform"), "expected rademacher or normal"),  # type: ignore[arg-type]

@@ -18,13 +18,16 @@ from .types import Cond, Context
 
 registry: "Registry[nn.Module]" = Registry("conditioner")
 
+Conditions = Mapping[str, Tensor | int] | None
+"""What may be asked of a model: for each name a tensor [n], or one value for all."""
+
 
 def drop(cond: Cond, mask: Tensor) -> Cond:
     """`cond` with the conditions of the samples in `mask` (bool [b]) withheld, beside those withheld already."""
     return {**cond, "drop": mask | cond["drop"] if "drop" in cond else mask}
 
 
-def spread(cond: Mapping[str, Tensor | int] | None, n: int) -> dict[str, Tensor]:
+def spread(cond: Conditions, n: int) -> dict[str, Tensor]:
     """Conditions of n samples: one value of each for all, or one for each, as tensors that lead with n."""
     if not isinstance(cond, Mapping | None):
         raise PellucidError(f"cond is {cond!r}; expected values by name, such as {{'label': 3}}.")

@@ -43,13 +43,13 @@ def likelihood(
     json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Bound and measure log p of data, in nats and in bits per dimension, each with its standard error."""
-    import torch
 
     from .. import checkpoint, likelihood, objective
     from ..config import Recipe
     from ..data import load
     from ..files import check_writable, whole
     from ..grids import Lam
+    from ..metrics.sets import spaced
 
     if kind != "all" and kind not in KINDS:
         raise unknown("kind", kind, ["all", *KINDS])
@@ -72,7 +72,7 @@ def likelihood(
     part = source.train if split == "train" else source.test
     if part is None:
         raise PellucidError(f"{source.name} has no held-out samples; take --data train, or data with a test half.")
-    x, cond = source.batch(torch.arange(min(n, len(part.x))), split)  # type: ignore[arg-type]
+    x, cond = source.batch(spaced(len(part.x), n), split)  # type: ignore[arg-type]
     if len(x) < 2:
         raise PellucidError(f"there is {len(x)} sample; expected 2 or more, for an error to be known.")
     model = checkpoint.build(found).to(device(on))

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from .. import grids
+from ..conditioning import Conditions
 from ..errors import PellucidError
 from ..grids import Grid
 from ..noise import BOUND, LEVEL, normal, uniform
@@ -154,7 +155,7 @@ def discrete(
     model: Model,
     x: Batch,
     *,
-    cond: Cond | None = None,
+    cond: Conditions = None,
     grain: float = 0.0,
     dequantise: Dequantise | str | None = None,
     std: float = 0.5,
@@ -175,11 +176,11 @@ def discrete(
     rounds: how often the whole chain is gone through, each time in other noise.
     seed, first: sample i is seen in the noise of number first + i. progress: called with (samples finished, n).
     """
-    door(model, x, cond, grain, {"steps": steps, "rounds": rounds, "batch": batch})
+    heard = door(model, x, cond, grain, {"steps": steps, "rounds": rounds, "batch": batch})
     chosen = grids.registry.resolve(grid)
     if chosen.rises:
         raise PellucidError("the grid goes back up on its way, and a chain does not; take lam, karras or uniform.")
-    chain, asked = Chain(chosen(model.path, steps)), _asked(model, x, cond, grain, dequantise, std, seed, first)
+    chain, asked = Chain(chosen(model.path, steps)), _asked(model, x, heard, grain, dequantise, std, seed, first)
     return _bound("discrete", chain, asked, rounds, batch, progress)
 
 
@@ -188,7 +189,7 @@ def continuous(
     model: Model,
     x: Batch,
     *,
-    cond: Cond | None = None,
+    cond: Conditions = None,
     grain: float = 0.0,
     dequantise: Dequantise | str | None = None,
     std: float = 0.5,
@@ -207,10 +208,10 @@ def continuous(
     `levels` parts of equal probability; `curve` has what falls on each part.
     grain, dequantise, std, rounds, seed, first, progress: as for `discrete`.
     """
-    door(model, x, cond, grain, {"levels": levels, "rounds": rounds, "batch": batch})
+    heard = door(model, x, cond, grain, {"levels": levels, "rounds": rounds, "batch": batch})
     if not 0 < low < 1:
         raise PellucidError(f"low is {low}; expected the sigma/alpha of the decoder, such as 1e-3.")
-    asked, draws = _asked(model, x, cond, grain, dequantise, std, seed, first), times or Wiener(std, low)
+    asked, draws = _asked(model, x, heard, grain, dequantise, std, seed, first), times or Wiener(std, low)
     end = model.path.time(-torch.tensor(low, dtype=torch.float64).log())
     edges = draws.times(torch.linspace(1, 0, levels + 1, dtype=torch.float64), model.path)
     integral = Integral(draws, torch.cat([edges[:-1].clamp(min=end), end[None]]))
@@ -220,7 +221,7 @@ def continuous(
 def _asked(
     model: Model,
     x: Batch,
-    cond: Cond | None,
+    cond: Cond,
     grain: float,
     dequantise: Dequantise | str | None,
     std: float,
@@ -229,11 +230,12 @@ def _asked(
 ) -> Asked:
     if not 0 < std < math.inf:
         raise PellucidError(f"std is {std}; expected a positive number, about the data's standard deviation.")
-    spread = dequantisations.resolve(dequantise) if dequantise and grain else None
+    spread = dequantisations.resolve(dequantise) if dequantise else None
+    if spread and not grain:
+        raise PellucidError("dequantise fills the bins of rounded data, and grain is 0; give it (2/255 for bytes).")
     if spread and spread.level(grain, 0.0):
         raise PellucidError("a bound has noise of its own; take dequantise = uniform, or none for the decoder's bins.")
-    here = {name: value.to(model.device) for name, value in (cond or {}).items()}
-    return Asked(model, x.double().cpu(), here, seed, torch.arange(first, first + len(x)), grain, std, spread)
+    return Asked(model, x.double().cpu(), cond, seed, torch.arange(first, first + len(x)), grain, std, spread)
 
 
 def _bound(

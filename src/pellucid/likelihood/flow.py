@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from .. import grids, samplers
+from ..conditioning import Conditions
 from ..errors import PellucidError
 from ..grids import Grid
 from ..paths import Path
@@ -168,7 +169,7 @@ def log_prob(
     model: Model,
     x: Batch,
     *,
-    cond: Cond | None = None,
+    cond: Conditions = None,
     divergence: Divergence | str | None = None,
     sampler: Sampler | str = SOLVER,
     steps: int = 100,
@@ -182,10 +183,10 @@ def log_prob(
     Gradients flow to whatever asks for them, x or the model's weights.
     Sample i has the probes of number `first + i` of `seed`. All n samples are in memory at once; `flow` takes parts.
     """
-    door(model, x, cond, 0.0, {"steps": steps})
+    heard = door(model, x, cond, 0.0, {"steps": steps})
     chosen, solver = _divergence(divergence, x), Solver.make(sampler, steps, grid, low)
     v = chosen.vectors(x[0].numel(), seed, torch.arange(first, first + len(x)), 0)
-    way = solver.way(model, x.flatten(1).to(model.device).double(), cond, v, chosen.fold)
+    way = solver.way(model, x.flatten(1).to(model.device).double(), heard, v, chosen.fold)
     return way.prior + way.volume.mean(1)
 
 
@@ -206,7 +207,7 @@ def flow(
     model: Model,
     x: Batch,
     *,
-    cond: Cond | None = None,
+    cond: Conditions = None,
     grain: float = 0.0,
     dequantise: Dequantise | str = "noise",
     rounds: int = 1,
@@ -230,13 +231,15 @@ def flow(
     low: the sigma/alpha at which the data stands for its noisy self; dequantisation by noise has its own.
     progress: called with (samples finished, n).
     """
-    door(model, x, cond, grain, {"rounds": rounds, "batch": batch, "steps": steps})
+    heard = door(model, x, cond, grain, {"rounds": rounds, "batch": batch, "steps": steps})
     chosen, solver = _divergence(divergence, x), Solver.make(sampler, steps, grid, low)
     spread, dims = dequantisations.resolve(dequantise), x[0].numel()
     solver = solver._replace(low=spread.level(grain, low)) if grain else solver
+    if not solver.low < 1:
+        raise PellucidError(f"dequantise starts at sigma/alpha = {solver.low:.4g}; expected less than 1: less noise.")
     began, parts, calls = time.perf_counter(), [], 0.0
     for i in torch.arange(len(x)).split(batch):
-        index, own = first + i, {name: value[i].to(model.device) for name, value in (cond or {}).items()}
+        index, own = first + i, {name: value[i.to(value.device)] for name, value in heard.items()}
         found = []
         for step in range(rounds if grain else 1):
             y, gained = x[i].flatten(1).double().cpu(), torch.zeros(len(i), dtype=torch.float64)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..conditioning import Conditions, spread
 from ..errors import PellucidError
 from ..metrics.estimate import Estimate
 from ..types import Batch, Cond, Model, Times
@@ -84,8 +85,8 @@ def estimate(each: Tensor) -> Estimate:
     return Estimate(float(each.mean()), error)
 
 
-def door(model: Model, x: Batch, cond: Cond | None, grain: float, counts: dict[str, int]) -> None:
-    """Refuse what is no data of this model, or numbers of rounds, steps and the like below 1."""
+def door(model: Model, x: Batch, cond: Conditions, grain: float, counts: dict[str, int]) -> Cond:
+    """The conditions, a value for each sample; refuses what is no data of this model, and counts below 1."""
     for name, count in counts.items():
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise PellucidError(f"{name} is {count!r}; expected a whole number, 1 or more.")
@@ -95,11 +96,9 @@ def door(model: Model, x: Batch, cond: Cond | None, grain: float, counts: dict[s
         raise PellucidError("there are no samples; expected one or more.")
     if not bool(x.isfinite().all()):
         raise PellucidError("the data holds numbers that are not finite; mend or leave out those samples.")
-    for name, value in (cond or {}).items():
-        if len(value) != len(x):
-            raise PellucidError(f"condition {name!r} has {len(value)} values for {len(x)} samples; give one for each.")
     if not 0 <= grain < math.inf:
         raise PellucidError(f"grain is {grain}; expected the step between values (2/255 for bytes), or 0 for none.")
     steps = (x.double() + 1) / grain if grain else x.new_zeros(1)
     if not bool(((steps - steps.round()).abs() < 1e-2).all()):
         raise PellucidError(f"the data is not on steps of {grain:.4g} from -1; take grain = 0 for continuous data.")
+    return {name: value.to(model.device) for name, value in spread(cond, len(x)).items()}

@@ -5,12 +5,12 @@
     x_t <- x_t + sqrt(alpha_t^2 + sigma_t^2)/sqrt(alpha_s^2 + sigma_s^2) (x_s - step_{t -> s}(x_t))
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..conditioning import Conditions
 from ..errors import PellucidError
 from ..grids import Grid
 from ..paths import Path
@@ -38,7 +38,7 @@ def invert(
     steps: int = 50,
     grid: Grid | str = "karras",
     rounds: int = 0,
-    cond: Mapping[str, Tensor | int] | None = None,
+    cond: Conditions = None,
     guidance: Guidance | float | None = None,
     path: Path | str | None = None,
 ) -> Inversion:

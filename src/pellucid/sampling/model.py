@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from ..conditioning import spread
+from ..conditioning import Conditions, spread
 from ..denoiser import Repath
 from ..errors import PellucidError
 from ..guidance import CFG
@@ -17,7 +17,7 @@ Guidance = Callable[[Model], Model]
 def prepare(
     model: Model,
     n: int,
-    cond: Mapping[str, Tensor | int] | None,
+    cond: Conditions,
     guidance: Guidance | float | None,
     path: Path | str | None,
 ) -> tuple[Model, dict[str, Tensor]]:

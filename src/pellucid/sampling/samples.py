@@ -4,12 +4,12 @@ Sample `first + i` of a seed is the same picture at any batch size: its noise is
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
+from ..conditioning import Conditions
 from ..errors import PellucidError
 from ..grids import Grid
 from ..paths import Path
@@ -30,7 +30,7 @@ def sample(
     grid: Grid | str = "scales",
     seed: int = 0,
     first: int = 0,
-    cond: Mapping[str, Tensor | int] | None = None,
+    cond: Conditions = None,
     guidance: Guidance | float | None = None,
     batch: int = 64,
     exact: bool = False,
@@ -80,7 +80,7 @@ def trajectory(
     grid: Grid | str = "scales",
     seed: int = 0,
     first: int = 0,
-    cond: Mapping[str, Tensor | int] | None = None,
+    cond: Conditions = None,
     guidance: Guidance | float | None = None,
     noise: str = "independent",
     path: Path | str | None = None,

@@ -14,6 +14,7 @@ from ..data import Dataset
 from ..denoiser import Denoiser, NoisyClassifier
 from ..errors import PellucidError
 from ..metrics.estimate import Figure, share
+from ..metrics.sets import spaced
 from ..noise import START, normal
 from ..objective import Naming, Stratified
 from ..training import Learner, Plan
@@ -42,8 +43,7 @@ def accuracy(model: NoisyClassifier, data: Dataset, n: int = 500, seed: int = 0)
     """The share of held-out samples that are named rightly at each of LEVELS."""
     split: Literal["train", "test"] = "train" if data.test is None else "test"
     part = data.train if data.test is None else data.test
-    n = min(n, len(part.x))
-    x0, cond = data.batch(torch.arange(n) * len(part.x) // n, split)
+    x0, cond = data.batch(spaced(len(part.x), n), split)
     found = {}
     for i, level in enumerate(LEVELS):
         t = model.path.time(-torch.tensor(level, dtype=torch.float64).log()).clamp(max=1).expand(len(x0))
