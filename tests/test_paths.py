@@ -10,15 +10,15 @@ from pellucid.explain.verify.theorem import all_paths, interior, times
 from pellucid.paths import carry, slope
 
 
-def trained(degree: int = 12) -> paths.Learned:
+def trained(degree: int = 12, base: paths.Path | None = None) -> paths.Learned:
     """A learned clock far from where it began."""
-    path = paths.Learned(base=paths.Cosine(), degree=degree)
+    path = paths.Learned(base=base or paths.Cosine(), degree=degree)
     with torch.no_grad():
         path.logits.copy_(1.5 * torch.sin(3.0 * torch.arange(degree)))
     return path.requires_grad_(False)
 
 
-PATHS = all_paths() | {"learned, trained": trained()}
+PATHS = all_paths() | {"learned, trained": trained(), "learned, over ve": trained(5, paths.VE())}
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 T = torch.linspace(0.001, 0.999, 500, dtype=torch.float64)
 

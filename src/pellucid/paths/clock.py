@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -75,35 +76,36 @@ class Learned(Path, nn.Module):
 
     def clock(self, u: Times) -> Times:
         """v(u)."""
-        rises = torch.softmax(self.logits.double(), 0)
-        return self._bernstein(torch.cat([torch.zeros(1, dtype=torch.float64), rises.cumsum(0)]), u)
+        return self._at(u)[0]
 
     def density(self, u: Times) -> Times:
         """v'(u), positive; differentiable in the weights."""
-        return self._bernstein(self.degree * torch.softmax(self.logits.double(), 0), u)
+        return self._at(u)[1]
 
-    @staticmethod
-    def _bernstein(c: Tensor, u: Times) -> Times:
-        n = len(c) - 1
-        k = torch.arange(n + 1, dtype=torch.float64)
-        choose = torch.tensor([math.comb(n, i) for i in range(n + 1)], dtype=torch.float64)
-        return u[..., None] ** k * (1 - u[..., None]) ** (n - k) @ (choose * c)  # no term is negative: none cancel
+    def _at(self, u: Times) -> tuple[Times, Times]:
+        """v(u) and v'(u), by Bernstein's polynomials of degree n and n - 1: no term is negative, and none cancel."""
+        n, rises = self.degree, torch.softmax(self.logits.double(), 0)
+        up, down = _powers(u, n), _powers(1 - u, n)
+        height = torch.cat([torch.zeros(1, dtype=torch.float64), rises.cumsum(0)])
+        rate = (up[..., :-1] * down[..., :-1].flip(-1)) @ (n * _choose(n - 1) * rises)
+        return (up * down.flip(-1)) @ (_choose(n) * height), rate
 
     def inner(self, t: Times) -> Times:
         """u, the inverse of v, by Newton's steps or halves where those leave the bracket; the last carries d/dt."""
         with torch.no_grad():
             low, high, u = torch.zeros_like(t), torch.ones_like(t), t.clamp(0, 1)
             for _ in range(60):
-                miss = self.clock(u) - t
+                here, rate = self._at(u)
+                miss = here - t
                 low, high = torch.where(miss < 0, u, low), torch.where(miss < 0, high, u)
-                step = u - miss / self.density(u)
+                step = u - miss / rate
                 step = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
                 if bool(((step - u).abs() <= 1e-10 * u).all()):
                     break
                 u = step
             u = torch.where(t <= 0, 0.0, torch.where(t >= 1, 1.0, u))
-            at, slope_at = self.clock(u), self.density(u)
-        return u + (t - at) / slope_at
+            at, rate = self._at(u)
+        return u + (t - at) / rate
 
     def alpha(self, t: Times) -> Times:
         return self.base.alpha(self.inner(t))
@@ -112,4 +114,21 @@ class Learned(Path, nn.Module):
         return self.base.sigma(self.inner(t))
 
     def time(self, lam: Times) -> Times:
-        return self.clock(self.base.time(lam)).detach()
+        return self.clock(self.base.time(lam).clamp(0, 1)).detach()  # no clock goes beyond the last time
+
+    def rates(self, t: Times) -> tuple[Times, Times]:
+        u = self.inner(t)
+        pace = self.density(u)  # dt/du
+        alpha, sigma = self.base.rates(u)
+        return alpha / pace, sigma / pace
+
+
+@lru_cache
+def _choose(n: int) -> Tensor:
+    """[n + 1] the binomial coefficients."""
+    return torch.tensor([math.comb(n, i) for i in range(n + 1)], dtype=torch.float64)
+
+
+def _powers(u: Times, n: int) -> Tensor:
+    """[..., n + 1] 1, u, u^2, ... u^n."""
+    return torch.cat([torch.ones_like(u)[..., None], u[..., None].expand(*u.shape, n)], -1).cumprod(-1)
