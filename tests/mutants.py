@@ -254,8 +254,8 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
         [
             "return combine((signal, d.x0), (⟦kept→signal⟧, d.eps), *more)",
             "(kept, d.eps), (⟦fresh→kept⟧, noise(0)), *more)",
-            "seen[self.past ⟦-→+⟧ k :][:steps]",
-            "dtype=torch.float64), times[⟦:-1→1:⟧]])",
+            "(self.past,), -torch.inf), times[⟦:-1→1:⟧]])",
+            "unfold(0, self.past + 1, 1)⟦.flip(-1)→⟧[:, 1:]",
             "return number ⟦!=→==⟧ 0 if",
         ],
     ),

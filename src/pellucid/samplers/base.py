@@ -72,9 +72,8 @@ class Sampler(ABC):
 
     def prepare(self, path: Path, times: Times) -> list[tuple[float, ...]]:
         """The coefficients of every step of a grid, as floats."""
-        steps = len(times) - 1
-        seen = torch.cat([torch.full((self.past,), -torch.inf, dtype=torch.float64), times[:-1]])
-        past = torch.stack([seen[self.past - k :][:steps] for k in range(self.past + 1)], -1)[:, 1:]
+        seen = torch.cat([times.new_full((self.past,), -torch.inf), times[:-1]])
+        past = seen.unfold(0, self.past + 1, 1).flip(-1)[:, 1:]
         columns = self.coefficients(Known(path), times[:-1], times[1:], past)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 

@@ -101,22 +101,21 @@ class Multistep(Sampler):
         form, (now, *others) = self.form, taus
         if not others:
             return torch.zeros_like(t)[None]
-        _, *weights = form.weights(path, t, s, taus)
+        first, *weights = form.weights(path, t, s, taus)
         if self.rule != "exact":
             known = torch.stack([tau.isfinite() for tau in others])
-            line = self.line(path, t, s)
+            line = self.line(path, t, s, sum(weights, first))
             weights = [
                 torch.where((known.sum(0) == 1) & known[j] & (w != 0), line / (tau - now), w)
                 for j, (w, tau) in enumerate(zip(weights, others, strict=True))
             ]
         return torch.stack([-sum(weights, torch.zeros_like(t)), *weights])
 
-    def line(self, path: Path, t: Times, s: Times) -> Times:
-        """What the slope of a straight line weighs."""
+    def line(self, path: Path, t: Times, s: Times, still: Times) -> Times:
+        """What the slope of a straight line weighs; `still`: what f held still does."""
         start, end = self.form.tau(path, t), self.form.tau(path, s)
         if self.rule == "taylor":
             return (end - start) ** 2 / 2 * self.form.kernel(path, end, s)
-        (still,) = self.form.weights(path, t, s, [start])
         return (end - start) / 2 * still
 
     def move(self, denoise: Denoise, state: State, s: Times, c: tuple[Number, ...], noise: Noise) -> State:
