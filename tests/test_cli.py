@@ -1,8 +1,10 @@
 """The command does what it says, says what it did, and meets a mistake with one sentence and exit code 2."""
 
 import errno
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -18,8 +20,11 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+import pellucid as package
 from pellucid.cli import main
+from pellucid.cli.listing import _registries
 from pellucid.files import MISTAKEN
+from pellucid.registry import Registry
 from pellucid.training import Progress
 
 SMALL = ["net.width=8", "net.blocks=1", "train.steps=3", "train.batch=8", "train.save_every=2", "sample.steps=2"]
@@ -157,13 +162,20 @@ def test_minutes_are_measured_and_said(pellucid: Command) -> None:
 
 def test_lists(pellucid: Command) -> None:
     families = json.loads(pellucid("list", "--json").out)
-    listed = "paths predictions samplers grids nets toys recipes weights times guidances couplings systems metrics"
-    listed += " augmentations optimisers trackers averages"
-    assert set(listed.split()) == set(families)
+    assert set(families) == {*_registries(), "recipes", "systems"}
     for family, names in families.items():
         rows = json.loads(pellucid("list", family, "--json").out)
         assert [row["name"] for row in rows] == names and all(row["what"] for row in rows)
         assert all(name in pellucid("list", family).out for name in names)
+
+
+def test_every_registry_is_listed() -> None:
+    modules = [importlib.import_module(each.name) for each in pkgutil.walk_packages(package.__path__, "pellucid.")
+               if not each.name.endswith("__main__")]  # fmt: skip
+    there = {
+        id(each): each.family for module in modules for each in vars(module).values() if isinstance(each, Registry)
+    }
+    assert len(there) > 15 and there.keys() == {id(registry) for registry in _registries().values()}, there
 
 
 @pytest.mark.parametrize(

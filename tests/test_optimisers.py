@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 import pellucid as pl
+from pellucid import nets
 from pellucid.checkpoint import flatten_optimizer, restore_optimizer
 from pellucid.config import Recipe
 from pellucid.training import Learner, Run
-from pellucid.training.optimisers import registry
+from pellucid.training.optimisers import Both, registry
 
 every = pytest.mark.parametrize("name", registry.names())
 BETAS = 0.9, 0.99
@@ -94,6 +95,22 @@ def test_muons_step_knows_no_scale_and_adamw_moves_the_rest() -> None:
     for p, q, r, (key, _) in zip(a, b, c, one.named_parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
         assert torch.equal(p, r) == (key not in ("wide.weight", "tall.weight"))
+
+
+@pytest.mark.parametrize("name", nets.registry.classes)
+def test_every_matrix_of_a_network_is_muons(name: str) -> None:
+    net = nets.registry.make({"name": name, "width": 64}, (3, 8, 8), 4)
+    optimizer = registry.make("muon").make(net, 1e-2, BETAS, 0.0)
+    assert isinstance(optimizer, Both)
+    (muon, _), _ = optimizer.parts
+    matrices = {key for key, p in net.named_parameters() if p.dim() == 2 and min(p.shape) > 1}
+    theirs = {id(p) for group in muon.param_groups for p in group["params"]}
+    assert matrices and {key for key, p in net.named_parameters() if id(p) in theirs} == matrices
+
+
+def test_muon_is_refused_where_it_has_nothing_to_do() -> None:
+    with pytest.raises(pl.PellucidError, match="no matrices; take adamw"):
+        registry.make("muon").make(nn.Conv2d(2, 2, 3), 1e-2, BETAS, 0.0)
 
 
 @every

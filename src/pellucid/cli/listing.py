@@ -32,8 +32,9 @@ def list_(
 
 
 def _registries() -> "dict[str, Registry[Any]]":
-    from .. import coupling, ema, grids, guidance, metrics, nets, objective, paths, predictions, samplers
+    from .. import conditioning, coupling, ema, grids, guidance, metrics, nets, objective, paths, predictions, samplers
     from ..data import augment, toys
+    from ..likelihood import divergence, grain
     from ..training import optimisers, trackers
 
     return {
@@ -42,11 +43,14 @@ def _registries() -> "dict[str, Registry[Any]]":
         "samplers": samplers.registry,
         "grids": grids.registry,
         "nets": nets.registry,
+        "conditioners": conditioning.registry,
         "weights": objective.weights,
         "times": objective.times,
         "toys": toys.registry,
         "guidances": guidance.registry,
         "metrics": metrics.registry,
+        "dequantisations": grain.registry,
+        "divergences": divergence.registry,
         "couplings": coupling.registry,
         "augmentations": augment.registry,
         "optimisers": optimisers.registry,

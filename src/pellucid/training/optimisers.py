@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import PellucidError
+from ..nets.magnitude import Layer
 from ..registry import Count, Positive, Registry, Share
 
 registry: "Registry[Optimiser]" = Registry("optimiser")
@@ -70,13 +72,16 @@ class Muon(Optimiser):
     rms: Positive = 1.0
 
     def make(self, model: nn.Module, lr: float, betas: tuple[float, float], decay: float) -> torch.optim.Optimizer:
-        matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear) and min(m.weight.shape) > 1]
+        linear = [m.weight for m in model.modules() if isinstance(m, nn.Linear | Layer)]
+        matrices = [w for w in linear if w.dim() == 2 and min(w.shape) > 1]
+        if not matrices:
+            raise PellucidError(
+                "muon is for the matrices of linear layers, and this model has no matrices; take adamw."
+            )
         theirs = {id(p) for p in matrices}
         rest = torch.optim.AdamW(
             groups((p for p in model.parameters() if id(p) not in theirs), decay), lr, betas, fused=True
         )
-        if not matrices:
-            return rest
         scale = self.rms / 0.2  # torch's own
         shrink = decay / scale  # which multiplies it again
         settings: dict[str, Any] = {"lr": lr, "weight_decay": shrink, "momentum": self.momentum, "ns_steps": self.steps}
