@@ -6,13 +6,14 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
 from torch import Tensor
 
-from pellucid import grids, nets, objective, oracle, paths, predictions, samplers
+from pellucid import grids, guidance, nets, objective, oracle, paths, predictions, samplers
 from pellucid.data import Dataset, Split
 from pellucid.denoiser import Denoiser, seeded
 from pellucid.errors import PellucidError
@@ -30,11 +31,13 @@ from pellucid.explain import (
     story,
     style,
 )
+from pellucid.explain import ledger as guided
 from pellucid.explain import weights as pricing
+from pellucid.guidance import Ledger
 from pellucid.noise import normal
 from pellucid.objective import Objective
 from pellucid.oracle import Empirical, GaussianMixture
-from pellucid.sampling import Scheme, Step, start, walk
+from pellucid.sampling import Guidance, Scheme, Step, sample, start, walk
 from pellucid.types import Bound, Cond, Denoised, Wrapper
 
 OPTIONS = {"table": {"betas": (0.1, 0.3, 0.6)}, "shifted": {"base": "cosine"}}
@@ -59,6 +62,54 @@ def subject(data: Dataset, **settings: object) -> Subject:
     with seeded(0):
         net = nets.registry.make({"name": "mlp", "width": 16, "blocks": 1}, data.shape)
     return Subject(Denoiser(net, "cosine", "v", data_std=data.std), data, steps=4, name="<test>", **settings)  # type: ignore[arg-type]
+
+
+def labelled(data: Dataset, **settings: object) -> Subject:
+    """One that hears labels, its weights random and none of them zero."""
+    net = {"name": "mlp", "width": 16, "blocks": 1}
+    conditioner = {"name": "label", "classes": len(data.classes), "width": 8}
+    config = {"shape": data.shape, "net": net, "conditioner": conditioner, "path": "cosine", "prediction": "v"}
+    model = Denoiser.from_config({**config, "data_std": data.std, "clock": "time"}).eval()
+    with seeded(1), torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn(weight.shape)
+    return replace(subject(data, **settings), model=model)
+
+
+@pytest.mark.parametrize("rule", ["cfg", "cfg++", {"name": "apg", "eta": 0.5}], ids=str)
+def test_the_account_is_of_the_sampler_that_draws(rule: Any) -> None:
+    """By its rule of guidance, and in its noise."""
+    waves = labelled(pictures(), step=7, guidance=3.0, rule=rule, sampler="ddpm", source="brownian")
+    made = guidance.made(rule, scale=3.0)
+
+    def drawn(n: int, guide: Guidance) -> Tensor:
+        label = torch.arange(n) % 2
+        how = {"sampler": "ddpm", "steps": 4, "noise": "brownian", "cond": {"label": label}}
+        return sample(waves.model, n, guidance=guide, **how)  # type: ignore[arg-type]
+
+    assert torch.equal(waves.walk[-1].x, drawn(12, made)[:12])
+    ledger = Ledger()
+    drawn(40, ledger.of(made))
+    chapter = guided.tell(waves)
+    assert chapter is not None and chapter.numbers["steps"] == [e._asdict() for e in ledger.entries]
+    assert ("<code>" in chapter.blocks[0]) == (rule != "cfg") and guided.tell(replace(waves, step=0)) is None
+
+
+def test_a_class_without_training_data_is_met_without_its_name() -> None:
+    """Nothing can be known of it: forty pictures, each of a class of its own, of which ten are held out."""
+    waves, label = pictures(40), torch.arange(40)
+    assert waves.test is not None
+    data = replace(
+        waves,
+        train=waves.train._replace(label=label[10:]),
+        test=waves.test._replace(label=label[:10]),
+        classes=tuple(map(str, range(40))),
+    )
+    for step in (0, 7):
+        one = labelled(data, step=step, guidance=2.0)
+        found = levels.lines(one)
+        assert all(line.each.isfinite().all() for line in found.values()) and ("exact", "test") in found
+        assert one.walk[-1].x.isfinite().all() and len(diagnosis.taken(one)) == 4
 
 
 @every_path

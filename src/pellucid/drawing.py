@@ -105,12 +105,8 @@ class Drawing(Section):
 
     @property
     def _rule(self) -> sampling.Guidance:
-        table = {"name": self.rule} if isinstance(self.rule, str) else self.rule
         extras = {"rescale": self.rescale} if self.rescale else {}
-        rule: sampling.Guidance = guidance.registry.make(
-            {**table, "scale": self.guidance, "interval": self.interval, **extras}
-        )
-        return rule
+        return guidance.made(self.rule, scale=self.guidance, interval=self.interval, **extras)
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `sample` that decide what is drawn."""

@@ -38,6 +38,7 @@ def explain(
         grid=grids.registry.make(recipe.sample.grid),
         source=recipe.sample.noise,
         guidance=recipe.sample.guidance,
+        rule=recipe.sample.rule,
         step=found.meta["step"] if found else 0,
         name=recipe.name,
         recipe=recipe.toml(),

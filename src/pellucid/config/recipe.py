@@ -81,8 +81,7 @@ class Recipe(Section):
         parts += [(averages, part) for part in self.optim.averages]
         for registry, part in parts:
             registry.make(part)
-        rule = {"name": self.sample.rule} if isinstance(self.sample.rule, str) else self.sample.rule
-        guidance.registry.make({**rule, "scale": self.sample.guidance})
+        guidance.made(self.sample.rule, scale=self.sample.guidance)
         return self
 
     @staticmethod

@@ -103,7 +103,6 @@ def taken(subject: Subject) -> list[Taken]:
     """The error of few steps, and of the model's own number of them."""
     scheme = subject.scheme
     sampler = DETERMINISTIC if scheme.sampler.stochastic else scheme.sampler
-    labels = torch.arange(DRAWN) % max(1, len(subject.data.classes))
 
     def end(steps: int) -> Tensor:
         drawn = sample(
@@ -114,8 +113,8 @@ def taken(subject: Subject) -> list[Taken]:
             grid=subject.grid,
             noise=subject.source,
             seed=subject.seed,
-            cond={"label": labels} if subject.conditional else None,
-            guidance=subject.guidance if subject.conditional else None,
+            cond=subject.turns(DRAWN),
+            guidance=subject.guide if subject.guided else None,
         )
         return drawn.cpu().double()
 

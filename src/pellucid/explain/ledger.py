@@ -2,9 +2,7 @@ r"""What guidance does at each step: the terms of  x0 = u + w (c - u)  weighed a
 
 from typing import TYPE_CHECKING
 
-import torch
-
-from ..guidance import CFG, Ledger
+from ..guidance import CFG, Ledger, registry
 from ..guidance.ledger import Entry
 from ..sampling import sample
 from .chapter import Chapter, Picture
@@ -20,25 +18,27 @@ SAMPLES = 40
 
 def tell(subject: Subject) -> Chapter | None:
     """The ledger of the model's own way of sampling; None where nothing is guided."""
-    if not (subject.conditional and subject.step and subject.guidance != 1):
+    if not (subject.guided and subject.step):
         return None
     ledger = Ledger(limit=1.0 if subject.data.pictures else float("inf"))
-    labels = torch.arange(SAMPLES) % len(subject.data.classes)
     sample(
         subject.model,
         SAMPLES,
         sampler=subject.sampler,
         steps=subject.steps,
         grid=subject.grid,
+        noise=subject.source,
         seed=subject.seed,
-        cond={"label": labels},
-        guidance=ledger.of(CFG(subject.guidance)),
+        cond=subject.turns(SAMPLES),
+        guidance=ledger.of(subject.guide),
     )
     warning = f"<p><strong>{ledger.warning.capitalize()}</strong></p>" if ledger.warning else ""
+    name = registry.describe(subject.guide)["name"]
+    rule = "" if isinstance(subject.guide, CFG) else f", as <code>{name}</code> has it"
     words = (
-        f"<p>The guided estimate is {inline('u + w (c - u)')} with w = {number(subject.guidance, 3)}: the push from "
-        f"{inline('c')}, what is seen with the condition, further away from {inline('u')}, what is seen without it. "
-        "A push along the picture makes more of it; one across, at 90°, changes it.</p>"
+        f"<p>The guided estimate is {inline('u + w (c - u)')} with w = {number(subject.guidance, 3)}{rule}: the "
+        f"push from {inline('c')}, what is seen with the condition, further away from {inline('u')}, what is seen "
+        "without it. A push along the picture makes more of it; one across, at 90°, changes it.</p>"
     )
     numbers = {"scale": subject.guidance, "steps": [e._asdict() for e in ledger.entries], "warning": ledger.warning}
     shown = (_picture(ledger.entries),) if ledger.entries else ()

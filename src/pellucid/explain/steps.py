@@ -124,10 +124,9 @@ def tell(subject: Subject) -> Chapter:
     if not rows:
         lead = f"<p><code>{name}</code> takes the steps that its tolerance asks for, each sample its own.</p>"
         return Chapter("steps", "The steps", (lead,), {"sampler": name, "calls": 0, "steps": []})
-    guided = subject.conditional and subject.guidance != 1
     lead = (
         f"<p>{len(rows)} steps of <code>{name}</code> ask the "
-        f"network {calls} times{', each time with and without the condition' if guided else ''}. At each, "
+        f"network {calls} times{', each time with and without the condition' if subject.guided else ''}. At each, "
         f"the pair {inline('( hat{x}_0 , hat{eps} )')} that it believes in is mixed anew for the next time:</p>"
     )
     equation = display('x_s = alpha_s hat{x}_0 + sigma_s ( kappa hat{eps} + sqrt{1 - kappa^2} z ) + "corrections"')

@@ -1,5 +1,6 @@
 """What is explained: a model, the data it is of, how it learns and how it draws."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from ..conditioning import is_labelled
 from ..data import Dataset
 from ..denoiser import Denoiser
 from ..grids import Grid
+from ..guidance import Rule, made
 from ..noise import TRAIN, Kind, normal
 from ..objective import Objective
 from ..oracle import EXACT, Empirical, Oracle
@@ -39,6 +41,7 @@ class Subject:
     grid: Grid | str = "scales"
     source: Kind = "independent"
     guidance: float = 1.0
+    rule: str | Mapping[str, Any] = "cfg"  # of the guidance
     step: int = 0
     name: str = ""
     recipe: str = ""
@@ -70,6 +73,27 @@ class Subject:
         return is_labelled(self.model.conditioner) and self.data.train.label is not None
 
     @property
+    def guide(self) -> Rule:
+        """The guidance."""
+        return made(self.rule, scale=self.guidance)
+
+    @property
+    def guided(self) -> bool:
+        """Whether guidance changes what is drawn."""
+        return self.conditional and not self.guide.idle
+
+    def cond(self, label: Tensor) -> dict[str, Tensor]:
+        """The model's conditions; a class of which there are no training data is withheld: nothing is known of it."""
+        if not self.conditional or self.data.train.label is None:
+            return {}
+        unknown = ~torch.isin(label, self.data.train.label)
+        return {"label": label} | ({"drop": unknown} if unknown.any() else {})
+
+    def turns(self, n: int) -> dict[str, Tensor]:
+        """The conditions of n samples, every class in turn."""
+        return self.cond(torch.arange(n) % max(1, len(self.data.classes)))
+
+    @property
     def columns(self) -> int:
         """Of a sheet of samples: one for each class where that fits."""
         return len(self.data.classes) if self.conditional and 2 <= len(self.data.classes) <= 12 else 8
@@ -81,7 +105,7 @@ class Subject:
             return torch.empty(0), {}
         index = torch.linspace(0, len(part.x) - 1, min(n, len(part.x))).long()
         x, cond = self.data.batch(index, split)
-        return x, {"label": cond["label"]} if self.conditional else {}
+        return x, self.cond(cond["label"]) if self.conditional else {}
 
     def noise(self, n: int, step: int) -> Batch:
         """Noise for n samples that no other part of an account has seen: `step` numbers the draw."""
@@ -105,8 +129,6 @@ class Subject:
     def walk(self) -> list[Step]:
         """From noise to data, with the default sampler: the samples of every class in turn, or a cloud of points."""
         n = 6 * self.columns if self.data.pictures else CLOUD
-        labels = torch.arange(n) % max(1, len(self.data.classes))
-        guidance = self.guidance if self.conditional and self.step else None
         steps = trajectory(
             self.artist,
             n,
@@ -115,8 +137,8 @@ class Subject:
             grid=self.grid,
             noise=self.source,
             seed=self.seed,
-            cond={"label": labels} if self.conditional else None,
-            guidance=guidance,
+            cond=self.turns(n),
+            guidance=self.guide if self.guided and self.step else None,
         )
         return [Step(t, x.float().cpu(), None if x0 is None else x0.float().cpu()) for t, x, x0 in steps]
 

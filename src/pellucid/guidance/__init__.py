@@ -4,7 +4,7 @@ from .gradient import Classifier
 from .ledger import Ledger
 from .linear import CFG, Autoguidance, CFGPlusPlus
 from .project import APG, Clip, Threshold
-from .rule import Guided, Rule, registry
+from .rule import Guided, Rule, made, registry
 
 __all__ = [
     "APG",
@@ -17,5 +17,6 @@ __all__ = [
     "Ledger",
     "Rule",
     "Threshold",
+    "made",
     "registry",
 ]

@@ -90,5 +90,7 @@ class _Noted(Rule):
 
     def combine(self, path: Path, x: Batch, t: Times, c: Denoised, u: Denoised) -> Denoised:
         guided = self.rule.combine(path, x, t, c, u)
-        self.ledger.note(t, c, u, guided)
+        acts = self.acts(t)
+        rows = acts.to(x.device)
+        self.ledger.note(t[acts], *(Denoised(d.x0[rows], d.eps[rows]) for d in (c, u, guided)))
         return guided

@@ -4,10 +4,12 @@ A rule makes one pair of two:  c, with the condition, and u, without it (or a we
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from ..errors import PellucidError
 from ..paths import Path
@@ -39,6 +41,11 @@ class Rule(ABC):
     def __call__(self, model: Model) -> Model:
         return Guided(model, self)
 
+    def acts(self, t: Times) -> Tensor:
+        """[b] whether it acts at times t."""
+        low, high = self.interval
+        return (t >= low) & (t <= high)
+
     @property
     def idle(self) -> bool:
         """Whether the conditional pair is all that it needs."""
@@ -49,6 +56,13 @@ class Rule(ABC):
         """The guided pair at x_t."""
 
 
+def made(rule: str | Mapping[str, Any], **options: Any) -> Rule:
+    """The rule of a name or of a table, with these options."""
+    table = {"name": rule} if isinstance(rule, str) else rule
+    found: Rule = registry.make({**table, **options})
+    return found
+
+
 class Guided(Wrapper):
     """A model under a rule: with and without the condition, both halves in one call of the network."""
 
@@ -57,8 +71,7 @@ class Guided(Wrapper):
         self.rule = rule
 
     def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
-        low, high = self.rule.interval
-        acts = (t >= low) & (t <= high)
+        acts = self.rule.acts(t)
         if not cond or self.rule.idle or not bool(acts.any()):
             return self.model(x, t, cond)
         c, u = self.both(x, t, cond)
