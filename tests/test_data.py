@@ -183,6 +183,13 @@ def test_train_and_test_folders_are_taken_at_their_word(tmp_path: Path) -> None:
     assert data.classes == ("a", "b") and data.test.label is not None and data.test.label.tolist() == [0, 0, 1, 1]
 
 
+def test_a_train_folder_alone_is_no_class(tmp_path: Path) -> None:
+    for i in range(40):
+        write(tmp_path / "train" / "ab"[i % 2] / f"{i}.png", solid((i, 0, 0)))
+    data = load(tmp_path)
+    assert data.classes == ("a", "b") and data.test is not None and (len(data.train.x), len(data.test.x)) == (36, 4)
+
+
 def test_bad_pictures_are_named_and_the_good_ones_kept(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
     bad = {

@@ -2,7 +2,7 @@
 
 pictures/cat/1.png  pictures/dog/2.png        the first folder is the class
 pictures/1.png  pictures/metadata.csv         columns file_name, and label or text or both; or metadata.jsonl
-pictures/train/...  pictures/test/...         either of the above, twice
+pictures/train/...  pictures/test/...         either of the above, twice, or train alone
 """
 
 import csv
@@ -67,8 +67,8 @@ def archive(path: Path) -> Listing:
 
 def _listing(name: str, inside: Inside) -> Listing:
     tops = {f.parts[0] for f in inside if len(f.parts) > 1}
-    divided = {"train", "test"} <= tops and not any(PurePosixPath(table) in inside for table in TABLES)
-    if divided:
+    divided = {"train", "test"} <= tops or tops == {"train"}
+    if divided and not any(PurePosixPath(table) in inside for table in TABLES):
         return Listing(name, list(_rows(name, inside, "train")), list(_rows(name, inside, "test")))
     return Listing(name, list(_rows(name, inside, ".")))
 
