@@ -64,6 +64,23 @@ def test_the_pair_mixes_to_x(path: paths.Path, data: GaussianMixture | Empirical
     close(path.mix(d.x0, d.eps, t), x)
 
 
+@every_path
+def test_the_pair_is_finite_and_exact_where_there_is_no_room(path: paths.Path) -> None:
+    """Data on lines: at t = 0 they are what is seen, and of the noise nothing is; without any room it is a data set."""
+    lines = torch.stack([torch.diag(times(1.0, 0.0)), torch.diag(times(0.0, 0.3))])
+    mixture = GaussianMixture(times(1.0, 2.0), PLANE.means[:2], lines)
+    x = mixture.sample(40)
+    d = mixture.at(path)(x, at(0.0, 40))
+    close(d.x0, x)
+    close(d.eps, torch.zeros_like(x))
+    points = PLANE.sample(7)
+    still = GaussianMixture(torch.ones(7), points, torch.zeros(2, 2))
+    for t in (0.0, 0.4, 1.0):
+        one, other = (data.at(path)(points, at(t, 7)) for data in (still, Empirical(points)))
+        close(one.x0, other.x0, 1e-7)
+        close(one.eps, other.eps, 1e-7)
+
+
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
 def test_densities_integrate_to_one(t: float) -> None:
     path, side = paths.Cosine(), torch.linspace(-9, 9, 601, dtype=torch.float64)

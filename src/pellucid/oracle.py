@@ -122,7 +122,7 @@ class GaussianMixture:
 
     def denoise(self, x: Tensor, alpha: Times, sigma: Times, allowed: Tensor | None = None) -> Denoised:
         """The exact pair at x; `allowed` [n, k] restricts each sample to some components (its class)."""
-        log_terms, spread, gap = self._terms(x.double(), alpha, sigma)
+        log_terms, spread, gap = self._terms(x.double(), alpha, sigma.clamp(min=1e-140))  # of data without room too
         if allowed is not None:
             log_terms = torch.where(allowed, log_terms, -torch.inf)
         r = torch.softmax(log_terms, 1)
