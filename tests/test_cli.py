@@ -3,6 +3,7 @@
 import errno
 import importlib
 import json
+import math
 import os
 import pkgutil
 import shutil
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -246,6 +248,15 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     assert answer.code == 2 and said in answer.err, answer
     assert answer.err.startswith("pellucid: ") and answer.err.count("\n") == 1 and not answer.out
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("run", ["digits", "toy-2d"])
+def test_what_draws_no_numbers_makes_no_picture(
+    runs: Path, pellucid: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str
+) -> None:
+    monkeypatch.setattr("pellucid.sampling.sample", lambda model, n, **_: torch.full((n, *model.shape), math.nan))
+    answer = pellucid("sample", runs / run, "-n", 2, "-o", tmp_path / "x.png")
+    assert answer.code == 2 and "draws numbers that are not finite" in answer.err and not (tmp_path / "x.png").exists()
 
 
 def test_damage_is_named_and_passed_by(runs: Path, pellucid: Command, tmp_path: Path) -> None:

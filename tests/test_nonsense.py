@@ -50,6 +50,9 @@ NONSENSE: list[tuple[str, Any, str]] = [
     ("rho=-1", lambda: samplers.Multistep(2, rho=-1.0), "rho is -1.0; expected 0"),
     ("rho of eps", lambda: samplers.Multistep(2, rho=1.0, variable="eps"), "take variable = 'x0'"),
     ("a tolerance of 0", lambda: samplers.Adaptive(atol=0.0), "expected positive numbers"),
+    ("a list for a sampler", lambda: sample(ORACLE, 1, sampler=["heun"]), r"sampler is \['heun'\]; expected a name"),
+    *((f"a count of {n}", lambda n=n: grids.Trailing(n=n), "expected a whole number from 1")
+      for n in (0, 2.0, True, 10**7)),
     ("no sampler", lambda: sample(ORACLE, 1, sampler="eulr"), "did you mean 'euler'"),
     ("a guidance", lambda: sample(ORACLE, 1, sampler="euler_cfg_pp"), r"with the guidance cfg\+\+"),
 ]  # fmt: skip

@@ -179,6 +179,11 @@ class Drawing(Section):
         labels = {} if self.label is None else {"arr_1": self.label[chosen].numpy()}
         return {"arr_0": pixels.cpu().numpy(), **labels}
 
+    def check_finite(self, x: Tensor) -> None:
+        """Refuse samples that are no numbers."""
+        if not bool(torch.isfinite(x).all()):
+            raise PellucidError(f"{self.run} draws numbers that are not finite; train it again with a lower optim.lr.")
+
     def write(self, x: Tensor, out: Path) -> None:
         """Write samples x [n, *shape]: a .png shows them all, an .npz holds them, a folder gets a PNG for each."""
         if out.suffix.lower() == ".npz":

@@ -43,7 +43,8 @@ def plain(x: Tensor) -> Picture:
 def scatter(points: Tensor, side: int = 480, reach: float | None = None) -> Picture:
     """Points [n, 2] as a picture of the square [-reach, reach]^2, y up: the more points in a pixel, the darker."""
     xy = points.detach().cpu().double().numpy()
-    reach = reach or 1.1 * float(np.quantile(np.abs(xy), 0.999))
+    xy = xy[np.isfinite(xy).all(1)]  # what lies nowhere is not shown
+    reach = reach or (1.1 * float(np.quantile(np.abs(xy), 0.999)) if len(xy) else 1.0)
     counts, _, _ = np.histogram2d(-xy[:, 1], xy[:, 0], bins=side // 3, range=[[-reach, reach]] * 2)
     ink = np.sqrt(counts / max(counts.max(), 1))[..., None]
     colour = 255 - ink * (255 - np.array([24, 60, 140]))

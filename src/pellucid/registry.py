@@ -31,7 +31,7 @@ FINITE_IF_ANY = Rule("a finite number, or none", lambda value: value is None or 
 Positive = Annotated[float, Rule("a positive number, 1e-12 to 1e12", lambda value: 1e-12 <= value <= 1e12)]
 Share = Annotated[float, Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)]
 Offset = Annotated[float, Rule("a number from 0 to 1", lambda value: 0 <= value <= 1)]
-Count = Annotated[int, Rule("a whole number from 1 to a million", lambda value: value in range(1, 1_000_001))]
+Count = Annotated[int, Rule("a whole number from 1 to a million", lambda n: type(n) is int and 1 <= n <= 10**6)]
 Limit = Annotated[float, Rule("a number, 0 or more, or infinity", lambda value: value >= 0 and not math.isnan(value))]
 
 
@@ -92,7 +92,7 @@ class Registry(Generic[Part]):
 
     def resolve(self, part: Part | str | Mapping[str, Any]) -> Part:
         """`part` itself, or the one that a name or table stands for; other plain data is refused."""
-        return self.make(part) if isinstance(part, str | Mapping | int | float | None) else part  # type: ignore[arg-type]
+        return self.make(part) if isinstance(part, str | Mapping | int | float | list | None) else part  # type: ignore[arg-type]
 
     def make(self, spec: str | Mapping[str, Any], *context: Any) -> Part:
         """Build a part from its name or its table. `context` comes before the options (a network's shape, say)."""

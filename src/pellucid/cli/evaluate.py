@@ -129,12 +129,9 @@ def classed(order: "Drawing", real: "Dataset") -> "Drawing":
 
 def taken(x: "torch.Tensor", order: "Drawing", real: "Dataset") -> "Split":
     """Samples x [n, *shape] in model units as the data are."""
-    import torch
-
     from ..data import Split, decode
 
-    if not bool(torch.isfinite(x).all()):
-        raise PellucidError(f"{order.run} draws numbers that are not finite; train it again with a lower optim.lr.")
+    order.check_finite(x)
     x = x.float().cpu()
     return Split(decode(x) if real.pictures else x, order.label)
 

@@ -81,6 +81,7 @@ def sample(
     began = time.perf_counter()
     with progress("drawing") as show:
         x = order.draw(model, lambda done, total: show(done, total, ""))
+    order.check_finite(x)
     order.write(x, out)
     seconds = time.perf_counter() - began
     calls = model.calls / order.n
