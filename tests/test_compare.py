@@ -13,11 +13,12 @@ from torch import Tensor
 
 from pellucid import cli, compare
 from pellucid.compare import row as row_
+from pellucid.compare import table
 from pellucid.config import Recipe
 from pellucid.data import Dataset, Split, load
 from pellucid.errors import PellucidError
 from pellucid.likelihood import flow
-from pellucid.metrics import Figure, kid
+from pellucid.metrics import Figure, kid, registry
 from pellucid.metrics.kernel import KID
 from pellucid.metrics.sets import spaced
 from pellucid.noise import normal
@@ -40,7 +41,8 @@ def test_the_best_figure_is_bold_and_real_data_take_no_part() -> None:
     text = compare.markdown([row(compare.REAL, 0.1, 1.0), row("a", 2.0, 1.1), row("b", 1.5, 0.2)])
     assert (
         "**1.5 ± 0.1**" in text
-        and text.count("**") == 2
+        and text.count("**") == 4
+        and "**1.1 ± 0.1**" in text  # a copy ratio near that of real data
         and "<b>1.5 ± 0.1</b>" in compare.page("t", "w", [row("b", 1.5, 1)], [])
     )
 
@@ -68,6 +70,22 @@ def test_a_comparison_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytes
     assert all(line in page for line in (tmp_path / "table.md").read_text().splitlines())
     assert run("flow", "--data", few, "--minutes", "1", "-n", "40", "--out", str(tmp_path)) == 2
     assert "take another folder" in capsys.readouterr().err
+
+
+def test_what_chance_may_have_put_behind_the_best_is_as_good() -> None:
+    """So the most negative of distances that are none is no better than the others."""
+    kernel = {"a": -0.10, "b": 0.05, "c": 0.9}
+    rows = [compare.Row(name, "", 1, 1, 1, 1, {"kid": Figure(v, 0.1, -1, 1)}) for name, v in kernel.items()]
+    text = compare.markdown(rows)
+    assert all((f"**{v:.3g} ± 0.1**" in text) == (name != "c") for name, v in kernel.items())
+
+
+def test_a_column_says_what_is_better_as_its_metric_does() -> None:
+    data = sorted_data(60)
+    metrics = [registry.make(name) for name in registry.names()]
+    case = row_._case(data, data.train.x, data.train.label, 0)
+    better = {figure: metric.better for metric in metrics for figure in metric(case)} | {"bits": "less"}
+    assert {key: say for key, (_, say) in table.COLUMNS.items()} == {key: better[key] for key in table.COLUMNS}
 
 
 def test_an_unknown_system_is_refused_before_anything_is_done(tmp_path: Path) -> None:

@@ -1,26 +1,28 @@
-"""The table of a comparison, in Markdown and in HTML: a row for each system, best figures in bold."""
+"""The table of a comparison, in Markdown and in HTML: a row for each system, the best figures in bold."""
 
 import html
-from importlib.resources import files
+import math
 
-from ..explain.chapter import Picture, Table
-from ..explain.report import block
+from ..explain.chapter import Chapter, Picture, Table
+from ..explain.report import document as explained
 from ..metrics import Figure
+from ..metrics.estimate import Z
 from .row import REAL, Row
 
-COLUMNS: dict[str, tuple[str, bool]] = {
-    "frechet": ("Fréchet", False),
-    "kid": ("kernel", False),
-    "precision": ("precision", True),
-    "recall": ("recall", True),
-    "coverage": ("coverage", True),
-    "c2st": ("told apart", False),
-    "energy": ("energy", False),
-    "copy_ratio": ("copy ratio", True),
-    "class_accuracy": ("read right", True),
-    "bits": ("bits/dim", False),
+COLUMNS = {
+    "frechet": ("Fréchet", "less"),
+    "kid": ("kernel", "less"),
+    "precision": ("precision", "more"),
+    "recall": ("recall", "more"),
+    "coverage": ("coverage", "near"),
+    "c2st": ("told apart", "less"),
+    "energy": ("energy", "less"),
+    "copy_ratio": ("copy ratio", "near"),
+    "class_accuracy": ("read right", "more"),
+    "bits": ("bits/dim", "less"),
 }
-"""Figures that are shown, in this order: their heading, and whether more is better. The rest is in the JSON."""
+"""Figures that are shown, in this order: their heading, and which are better, as their metric has it; near: to real
+data's. The rest is in the JSON."""
 
 
 def cells(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -31,19 +33,24 @@ def cells(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     body = []
     for row in rows:
         real = row.system == REAL
-        middle = [_cell(row.figures.get(key), row.system == best[key]) for key in shown]
+        middle = [_cell(row.figures.get(key), row.system in best[key]) for key in shown]
         spent = f"{row.calls:g}", f"{row.drawing:.2g}", f"{row.steps}", f"{row.seconds / 60:.2g}"
         last = ("",) * len(spent) if real else spent
         body.append((row.system, *middle, *last))
     return head, body
 
 
-def _best(rows: list[Row], key: str) -> str | None:
-    """The system with the best figure; for the copy ratio there is none."""
-    found = [(row.figures[key].value, row.system) for row in rows if key in row.figures and row.system != REAL]
-    if not found or key == "copy_ratio":
-        return None
-    return (max if COLUMNS[key][1] else min)(found)[1]
+def _best(rows: list[Row], key: str) -> set[str]:
+    """The systems that score best: one, and those that chance alone may have put behind it."""
+    real = next((row.figures[key].value for row in rows if row.system == REAL and key in row.figures), None)
+    found = {row.system: row.figures[key] for row in rows if key in row.figures and row.system != REAL}
+    better = COLUMNS[key][1]
+    if not found or (better == "near" and real is None):
+        return set()
+    cost = {"less": lambda value: value, "more": lambda value: -value, "near": lambda value: abs(value - real)}[better]
+    best = min(found.values(), key=lambda figure: cost(figure.value))
+    behind = {system: cost(figure.value) - cost(best.value) for system, figure in found.items()}
+    return {system for system, gap in behind.items() if gap <= Z * math.hypot(found[system].error, best.error)}
 
 
 def _cell(figure: Figure | None, best: bool) -> str:
@@ -62,7 +69,8 @@ def markdown(rows: list[Row]) -> str:
 
 def document(title: str, words: str, command: str, rows: list[Row], pictures: dict[str, str]) -> str:
     """The same in Markdown, for a page of a project: `command` made it; `pictures` are the grids' places by system."""
-    parts = [f"# {title}", f"{words} Figures and their standard errors; the best of each is bold."]
+    bold = "bold: the best of each, and what chance alone may have put behind it."
+    parts = [f"# {title}", f"{words} Figures and their standard errors; {bold}"]
     parts += [f"```sh\n{command}\n```", markdown(rows).rstrip()]
     for row in rows:
         shown = [f"![Samples of {row.system}.]({pictures[row.system]})"] if row.system in pictures else []
@@ -74,15 +82,10 @@ def page(title: str, words: str, rows: list[Row], grids: list[Picture]) -> str:
     """A page that opens anywhere: the table, then what each system draws."""
     head, body = cells(rows)
     bold = [tuple(f"<b>{c[2:-2]}</b>" if c.startswith("**") else html.escape(c) for c in row) for row in body]
-    table = block(
-        Table(head, tuple(bold), "Figures and their standard errors. Real data: held-out against training data.")
-    )
-    style = files("pellucid.explain").joinpath("report.css").read_text("utf-8")
+    table = Table(head, tuple(bold), "Figures and their standard errors. Real data: held-out against training data.")
     what = "".join(f"<dt>{html.escape(row.system)}</dt><dd>{html.escape(row.what)}</dd>" for row in rows)
-    pictures = "".join(map(block, grids))
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)} · pellucid</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<style>{style}</style></head><body><header><h1>{html.escape(title)}</h1><p class="sub">{words}</p></header>'
-        f"<main>{table}<dl>{what}</dl>{pictures}</main></body></html>\n"
-    )
+    chapters = [
+        Chapter("figures", "Figures", (table,), {}),
+        Chapter("systems", "Systems", (f"<dl>{what}</dl>", *grids), {}),
+    ]
+    return explained(title, words, chapters)
