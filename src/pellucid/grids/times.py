@@ -64,7 +64,10 @@ def beta_quantile(share: Tensor, a: float, b: float) -> Tensor:
     for _ in range(30):
         mass = beta_mass(y, near, far)
         slope = torch.exp(-near * torch.nn.functional.softplus(-y) - far * torch.nn.functional.softplus(y) - log_b)
-        y = torch.where(tail > 0, y - (mass.log() - tail.log()) * mass / slope, y)
+        step = torch.where(tail > 0, (mass.log() - tail.log()) * mass / slope, 0.0)
+        y = y - step
+        if bool((step.abs() < 1e-9).all()):  # what is left is of the order of its square
+            break
     return torch.sigmoid(torch.where(low, y, -y))
 
 
@@ -76,10 +79,8 @@ def beta_mass(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """
     left, x = y <= 0, torch.sigmoid(-y.abs())
     a, b = torch.where(left, a, b), torch.where(left, b, a)
-    term = total = torch.ones_like(x)
-    for n in range(60 + int(4 * (a + b).max())):
-        term = term * x * (a + b + n) / (a + 1 + n)
-        total = total + term
+    n = torch.arange(60 + int(4 * (a + b).max())).reshape(-1, *(1,) * x.dim())
+    total = 1 + (x * (a + b + n) / (a + 1 + n)).cumprod(0).sum(0)
     log_b = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
     mass = torch.exp(a * x.log() + b * torch.log1p(-x) - log_b) / a * total
     return torch.where(left, mass, 1 - mass)
