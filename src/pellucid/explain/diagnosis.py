@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..likelihood.bound import missed, widened
 from ..metrics import Figure, copies
 from ..metrics.estimate import Estimate, Z
 from ..sampling import sample
-from ..types import Batch, Cond, Model, Times, along
+from ..types import Batch, Cond, Model, Times
 from .chapter import Block, Chapter, Picture, Table
 from .levels import FIRST, LEVELS, lines
 from .mathematics import number
@@ -78,12 +79,8 @@ def calibration(model: Model, x0: Batch, eps: Batch, cond: Cond, t: Times, s: Ti
     d = model(path.mix(x0, eps, t).to(model.device, model.dtype), t, heard)
     if d.spread is None:
         return None
-    h = path.lam(s) - path.lam(t)
-    v = path.sigma(s) ** 2 * -torch.expm1(-2 * h)
-    dx0, deps = x0.double() - d.x0.cpu().double(), eps.double() - d.eps.cpu().double()
-    m = along(path.alpha(s), dx0) * dx0 + along(path.sigma(s) * torch.exp(-h), deps) * deps
-    wider = 2 * along(torch.log(path.sigma(t) / path.sigma(s)), m) * d.spread.cpu().double()  # log v'/v
-    return ((1 + m.square() / along(v, m)) * torch.exp(-wider)).flatten(1).mean(1)
+    square = missed(path, x0.double() - d.x0.cpu().double(), eps.double() - d.eps.cpu().double(), t, s)
+    return ((1 + square) * torch.exp(-widened(path, d.spread, t, s))).flatten(1).mean(1)
 
 
 def spreads(subject: Subject, lams: Tensor) -> list[Estimate] | None:

@@ -36,7 +36,7 @@ from ..conditioning import Conditions
 from ..errors import PellucidError
 from ..grids import Grid
 from ..noise import BOUND, LEVEL, normal, uniform
-from ..paths import slope
+from ..paths import Path, slope
 from ..types import Batch, Cond, Denoised, Model, Times, along
 from .draws import Draws, Wiener
 from .grain import Dequantise, decode, spots
@@ -108,15 +108,27 @@ class Asked(NamedTuple):
     def divergence(self, t: Times, s: Times, step: int) -> Tensor:
         """[b] KL(q(x_s | x_t, x0) || p(x_s | x_t))."""
         path, seen = self.model.path, self.see(t, step)
-        h, sigma = path.lam(s) - path.lam(t), path.sigma(s)
-        v = sigma**2 * -torch.expm1(-2 * h)
-        m = along(path.alpha(s), seen.dx0) * seen.dx0 + along(sigma * torch.exp(-h), seen.deps) * seen.deps
-        square = m.square() / along(v, m)
+        square = missed(path, seen.dx0, seen.deps, t, s)
         if seen.said.spread is None:
+            h = path.lam(s) - path.lam(t)
             chance = torch.where(h.isfinite(), torch.expm1(2 * h) * seen.chance, 0.0)
             return (square.flatten(1).sum(1) - chance) / 2
-        ratio = 2 * along(torch.log(path.sigma(t) / sigma), m) * seen.said.spread.cpu().double()  # log v'/v
+        ratio = widened(path, seen.said.spread, t, s)
         return (ratio + (1 + square) * torch.exp(-ratio) - 1).flatten(1).sum(1) / 2
+
+
+def missed(path: Path, dx0: Batch, deps: Batch, t: Times, s: Times) -> Tensor:
+    """m^2/v [b, *shape] of the step from t to s: how far errors of the pair move its mean."""
+    h, sigma = path.lam(s) - path.lam(t), path.sigma(s)
+    v = sigma**2 * -torch.expm1(-2 * h)
+    m = along(path.alpha(s), dx0) * dx0 + along(sigma * torch.exp(-h), deps) * deps
+    return m.square() / along(v, m)
+
+
+def widened(path: Path, spread: Batch, t: Times, s: Times) -> Tensor:
+    """log v'/v [b, *shape] of the step from t to s, float64 on the CPU."""
+    spread = spread.cpu().double()
+    return 2 * along(torch.log(path.sigma(t) / path.sigma(s)), spread) * spread
 
 
 class Chain(NamedTuple):
