@@ -357,7 +357,10 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
         [
             "s * (r ⟦-→+⟧ new) ** 2 / (rho",
             "(rho * rho_new + s**2 ⟦+→-⟧ r * new)",
-            "s / rho ⟦-→+⟧ s / torch.hypot",
+            "turned ⟦-→+⟧ turn(s, wide, other",
+            "(1 - y) * (1 - new / r) ⟦-→+⟧ new / wide",
+            "torch.atan(wide * (r ⟦-→+⟧ new)",
+            "(1 ⟦-→+⟧ extent.std / wide)",
             "torch.where(first, ⟦-→⟧path.alpha(t) * again, 0.0)",
             "*(rows[1] ⟦-→+⟧ rows[0])",
             "sigma ⟦+→-⟧ alpha * noise",

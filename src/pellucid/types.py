@@ -82,8 +82,8 @@ class Extent(NamedTuple):
 
     @property
     def width(self) -> float:
-        """The std of its widest direction: where it is not known, one that has a part of the variance of many."""
-        return self.spectrum[-1][0] if self.spectrum else float(self.std * (1 + self.size / 22) ** 0.5)
+        """The std of its widest direction, no less than std; unknown, it is taken to have a part of the variance."""
+        return max(self.std, self.spectrum[-1][0]) if self.spectrum else float(self.std * (1 + self.size / 22) ** 0.5)
 
 
 ONE = Extent()

@@ -16,7 +16,12 @@ What is missing for details of size s, relative to s, is known too,
 and the weights are those of least squares over all sizes alike, and above all over those of the data's directions, of
 which a share p_j of the variance has the std S_j (covariance.py; where it is not known, all have the data's std):
 
-    min_w  int m(s)^2 ds/s + W sum_j p_j m(S_j)^2
+    min_w  int m(s)^2 ds/s + W sum_j p_j (m(S_j)^2 + A (1 - std/S_j)^4 n(S_j)^2)
+
+Directions far wider than the data's std are those in which clusters lie apart. Where it is decided on one of them, x0
+turns sooner than a Gaussian's does, Y = s^2/(s^2 + r^2); as x/(alpha r) changes by -x0 dr/r^2, there is missing of it
+
+    n(s) = (1 - Y)(1 - r'/r) - r'/s (atan r/s - atan r'/s)  -  sum_k w_k (Y - Y_k)  -  w E
 
 Short steps make them those of Adams' polynomials, so that the order is the number of values; long steps make them
 careful. Data of one size is solved by every step, and what a few values cannot solve is shared out as its variance is.
@@ -34,6 +39,7 @@ from dataclasses import dataclass, field
 
 import torch
 from numpy.polynomial.legendre import leggauss
+from torch import Tensor
 
 from ..errors import PellucidError
 from ..paths import Path
@@ -42,6 +48,7 @@ from .base import Number, Sampler, at, registry
 
 LEAST, MOST = 0.12, 4.5  # sizes of details, in the data's std and in its width
 WEIGHT = 60.0  # of the data's own directions, against a factor e of sizes
+APART = 0.15  # A: of clusters that lie apart, against Gaussians as wide
 FAR = 1e8  # stands for an infinite level: all sizes are as nothing beside it
 _ROOTS, _SHARES = (torch.from_numpy(row) for row in leggauss(32))
 
@@ -107,16 +114,28 @@ def weights(r: Times, new: Times, others: Sequence[tuple[Times, Times]], extent:
     """w_k of each other level, 0 where it is not known, and w, of the step from r to `new`."""
     least, most = math.log(LEAST * extent.std), math.log(MOST * extent.width)
     sizes, bands = torch.exp(least + (most - least) * (1 + _ROOTS) / 2), torch.tensor(extent.bands, dtype=r.dtype)
-    s = torch.cat([sizes, bands[:, 0]])
-    share = torch.cat([(most - least) / 2 * _SHARES, WEIGHT * bands[:, 1]]).sqrt()
+    wide, own = bands[:, 0], WEIGHT * bands[:, 1]
+    s, apart = torch.cat([sizes, wide]), APART * (1 - extent.std / wide).clamp(min=0) ** 4
+    share = torch.cat([(most - least) / 2 * _SHARES, own, apart * own]).sqrt()
     r, new = r[..., None], new[..., None]  # beside [b, sizes]
-    rho, rho_new = torch.hypot(s, r), torch.hypot(s, new)
-    missing = s * (r - new) ** 2 / (rho * (rho * rho_new + s**2 + r * new))
-    columns = [
-        torch.where(known[..., None], s / rho - s / torch.hypot(s, other[..., None]), 0.0) for other, known in others
-    ]
-    table = torch.stack([*columns, r / (s * rho)], -1) * share[:, None]  # [b, sizes, weights]
-    return least_squares(table, missing * share)
+    turned = turn(s, wide, r)
+    columns = [torch.where(known[..., None], turned - turn(s, wide, other[..., None]), 0.0) for other, known in others]
+    sizes = torch.cat([s, wide])
+    table = torch.stack([*columns, r / (sizes * torch.hypot(sizes, r))], -1) * share[:, None]  # [b, sizes, weights]
+    return least_squares(table, missing(s, wide, r, new) * share)
+
+
+def turn(s: Tensor, wide: Tensor, r: Times) -> Tensor:
+    """X of Gaussians of sizes s, and Y of clusters `wide` apart: what is seen of them in x0 at level r."""
+    return torch.cat([s / torch.hypot(s, r), 1 / (1 + (r / wide) ** 2)], -1)
+
+
+def missing(s: Tensor, wide: Tensor, r: Times, new: Times) -> Tensor:
+    """What the re-mix misses of both in the step from r to `new`: m and n without their weights."""
+    rho, rho_new, y = torch.hypot(s, r), torch.hypot(s, new), 1 / (1 + (r / wide) ** 2)
+    angle = torch.atan(wide * (r - new) / (wide**2 + r * new))
+    m = s * (r - new) ** 2 / (rho * (rho * rho_new + s**2 + r * new))
+    return torch.cat([m, (1 - y) * (1 - new / r) - new / wide * angle], -1)
 
 
 def least_squares(table: Times, goal: Times) -> list[Times]:

@@ -16,6 +16,8 @@ from ..paths import Path
 from ..samplers import Ancestral, Sampler
 from ..types import ONE, Extent, Model, Times
 
+POINT = 1e-4  # the std of data that is all one point
+
 
 class Scheme(NamedTuple):
     """How to sample: everything but the model, the conditions and the seed."""
@@ -44,8 +46,8 @@ class Scheme(NamedTuple):
 
 
 def extent(model: Model) -> Extent:
-    """How far the model's data reaches: its `data_std`, or 1 where it does not say, its size, and its `spectrum`."""
-    return Extent(getattr(model, "data_std", 1.0), math.prod(model.shape), getattr(model, "spectrum", ()))
+    """How far the model's data reaches: its `data_std`, or 1 where it does not say, its size, its `spectrum`."""
+    return Extent(max(getattr(model, "data_std", 1.0), POINT), math.prod(model.shape), getattr(model, "spectrum", ()))
 
 
 def with_eta(named: Sampler | str | Mapping[str, Any], eta: float) -> Sampler:
