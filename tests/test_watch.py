@@ -23,9 +23,14 @@ LABEL = torch.tensor([0, 1, 0, 1, 0])
 FEW = Dataset("few", Split(TRAIN, LABEL), Split(TRAIN[:2] + 0.3, LABEL[:2]), ("a", "b"))
 
 
-def model(path: str = "cosine", prediction: str = "v", labelled: bool = True, seed: int = 0) -> pl.Denoiser:
+NET = {"name": "mlp", "width": 16, "blocks": 1}
+
+
+def model(
+    path: str = "cosine", prediction: str = "v", labelled: bool = True, seed: int = 0, net: dict[str, Any] = NET
+) -> pl.Denoiser:
     conditioner: dict[str, Any] = {"name": "label", "classes": 2, "width": 8} if labelled else {"name": "none"}
-    config = {"shape": [2], "net": {"name": "mlp", "width": 16, "blocks": 1}, "conditioner": conditioner}
+    config = {"shape": [2], "net": net, "conditioner": conditioner}
     config |= {"path": path, "prediction": prediction, "data_std": 1.0, "clock": "time"}
     return pl.Denoiser.from_config(config, seed)
 
@@ -90,6 +95,15 @@ def test_what_is_known_by_heart_has_no_excess() -> None:
     alone = Dataset("one", Split(TRAIN[:1]))  # a single sample is known from any noise
     only = watch.exact(model(labelled=False), alone, aim)
     assert only is not None and watch.losses(only, alone, aim, 0, 64, "train").max() < 1e-9
+
+
+def test_where_a_variance_lowers_the_loss_no_least_one_is_claimed() -> None:
+    """A spread is worth something even to exact means: the bound with the fixed variance is not the least."""
+    aim, chain = objective(), objective(weight=pl.objective.Chain(10))
+    telling = model(net=NET | {"out": 4})
+    assert watch.exact(telling, FEW, chain) is None and watch.excess(telling, FEW, chain) is None
+    for own, kind in ((telling, aim), (model(), chain), (model(), aim)):
+        assert watch.exact(own, FEW, kind) is not None
 
 
 def test_the_excess_of_the_held_out_half_is_what_it_costs_to_know_by_heart() -> None:
