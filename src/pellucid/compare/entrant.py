@@ -7,6 +7,7 @@ makes; `gan` plays for all of it.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,7 +113,9 @@ def _reflow(source: str, data: Dataset, folder: Path, minutes: float, n: int, se
 
 
 def _gan(source: str, data: Dataset, folder: Path, minutes: float, n: int, seed: int, show: Show) -> Drawn:
-    rules = gan.Rules(batch=Recipe.load(source).train.batch, seed=seed)
+    rules = gan.Rules(seed=seed)
+    if not is_picture(data.shape):  # points are cheap: larger batches, and an end that is at rest
+        rules = replace(rules, batch=256, lr=1e-3, left=0.0)
     found = latest(folder) if folders(folder) else None
     rules = gan.Rules(**found.meta["config"]["game"]) if found else gan.sized(data, rules, minutes)
     game, began = gan.GAN(data, rules), time.perf_counter()

@@ -26,18 +26,19 @@ from ..noise import TRAIN, normal
 from ..training.learner import order
 
 Z = 64
-"""Numbers in z."""
+"""Numbers in z; fewer for points, four for each of a sample's own."""
 
 
 class Generator(nn.Module):
-    """Noise z [b, Z] and labels [b] to samples [b, *shape]: from a quarter of the sides up, twice; or an MLP."""
+    """Noise z [b, self.z] and labels [b] to samples [b, *shape]: from a quarter of the sides up, twice; or an MLP."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int = 64) -> None:
         super().__init__()
-        self.shape, self.embed = shape, nn.Embedding(max(classes, 1), Z)
+        self.shape, self.z = shape, min(Z, 4 * torch.Size(shape).numel())
+        self.embed = nn.Embedding(max(classes, 1), self.z)
         self.sides = [-(-side // 4) for side in shape[1:]]
         c = 4 * width
-        self.enter = nn.Linear(2 * Z, c * torch.Size(self.sides).numel())
+        self.enter = nn.Linear(2 * self.z, c * torch.Size(self.sides).numel())
         self.body: nn.Module
         if len(shape) == 3:
             self.body = nn.Sequential(nn.Unflatten(1, (c, *self.sides)), *grown(c, c // 2), *grown(c // 2, width))
@@ -84,12 +85,13 @@ def halved(start: int, end: int) -> list[nn.Module]:
 
 @dataclass(frozen=True)
 class Rules:
-    """How the game is played: steps, samples in each, Adam's rate at first (it falls to 0), R1's gamma, the average's
-    decay, the seed."""
+    """How the game is played: steps, samples in each, Adam's rate and what is left of it at the end, R1's gamma, the
+    average's decay, the seed."""
 
     steps: int = 3000
     batch: int = 128
-    lr: float = 1e-3
+    lr: float = 5e-4
+    left: float = 1.0
     gamma: float = 0.1
     ema: float = 0.995
     seed: int = 0
@@ -113,11 +115,11 @@ class GAN:
     def advance(self) -> tuple[float, float]:
         """One step of each player; their losses, (generator, discriminator)."""
         rules, (for_g, for_d) = self.rules, self.optimizers
-        rate = rules.lr * (1 - min(self.step / rules.steps, 1))
+        rate = rules.lr * (1 - (1 - rules.left) * min(self.step / rules.steps, 1))
         index = torch.arange(self.step * rules.batch, (self.step + 1) * rules.batch)
         x, cond = self.data.batch(order(rules.seed, len(self.data.train.x), index))
         label = cond.get("label", torch.zeros(len(x), dtype=torch.long))
-        fake = self.generator(normal(rules.seed, index, 0, (Z,), stream=TRAIN), label)
+        fake = self.generator(normal(rules.seed, index, 0, (self.generator.z,), stream=TRAIN), label)
         x.requires_grad_()
         real = self.discriminator(x, label)
         (slope,) = torch.autograd.grad(real.sum(), x, create_graph=True)
@@ -132,7 +134,7 @@ class GAN:
     @torch.no_grad()
     def draw(self, n: int, label: Tensor | None = None, seed: int = 0) -> Tensor:
         """[n, *shape] samples in model units; sample i of a seed is the same at any n."""
-        z = normal(seed, torch.arange(n), 0, (Z,))
+        z = normal(seed, torch.arange(n), 0, (self.generator.z,))
         y = torch.zeros(n, dtype=torch.long) if label is None else label
         with self.ema.applied(self.generator):
             return self.generator(z, y)
