@@ -88,6 +88,19 @@ def test_a_column_says_what_is_better_as_its_metric_does() -> None:
     assert {key: say for key, (_, say) in table.COLUMNS.items()} == {key: better[key] for key in table.COLUMNS}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "beside"), [("adm", "classifier"), ("gan", "checkpoints")])
+def test_what_was_trained_is_drawn_again_and_not_trained_anew(system: str, beside: str, tmp_path: Path) -> None:
+    """With its classifier, where one leads; the same samples come of it."""
+    small = ["net.width=8", "net.blocks=1", "net.head=8", "net.groups=4", "train.batch=8", "sample.steps=2"]
+    (tmp_path / "few.toml").write_text(Recipe.load("digits", small).toml())
+    (entrant,), data = compare.entrants([system]), load("digits")
+    asked = str(tmp_path / "few.toml"), data, tmp_path / system, 0.002, 12, 0, lambda done, total, words: None
+    first, again = entrant.enter(*asked), entrant.enter(*asked)
+    assert first.x.shape == (12, 1, 8, 8) and torch.equal(first.x, again.x) and first.steps == again.steps > 0
+    assert list(first.label) == [*range(10), 0, 1] and (tmp_path / system / beside).is_dir()
+
+
 def test_an_unknown_system_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     assert run("flow", "gam", "--out", str(tmp_path / "x")) == 2
     assert run("flow", "--out", str(tmp_path / "x"), "--page", "compare.html") == 2
