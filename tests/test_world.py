@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pellucid import PellucidError, checkpoint
+from pellucid import PellucidError, checkpoint, files
 from pellucid.cli import main
 from pellucid.world import ALONE, World, entered
 
@@ -84,6 +84,26 @@ def test_the_command_starts_many_and_one_goes_on(tmp_path: Path, monkeypatch: py
         main(["train", "moons", *small, "--steps", str(step + 1)])
     assert not ended.value.code and checkpoint.load(record.parent).shape == (2,)
     assert {path.name for path in checkpoint.folders(record.parent)[0].glob("ema*")} == {"ema.safetensors"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_whatever_ends_the_launcher_the_others_are_kept_and_end_too(tmp_path: Path) -> None:
+    """By kill -9, of which nobody is told, or by a signal that it hands on: the warning of a batch system."""
+    small = ["net.width=16", "net.blocks=1", "train.batch=8", "--device", "cpu", "--gpus", "2", "--steps", "100000"]
+    for number in (signal.SIGUSR1, signal.SIGKILL):
+        runs = tmp_path / number.name
+        command = [sys.executable, "-m", "pellucid", "train", "moons", *small, "--runs", str(runs)]
+        many = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        record, deadline = runs / "moons" / "metrics.jsonl", time.monotonic() + 100
+        while not record.exists() and many.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        many.send_signal(number)
+        assert many.wait(60) == (75 if number == signal.SIGUSR1 else -number)
+        while checkpoint.number(checkpoint.folders(record.parent)[0]) < 50 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with files.alone(record.parent):  # nobody is at work there any more
+            assert checkpoint.number(checkpoint.folders(record.parent)[0]) >= 50
 
 
 def test_more_processes_than_graphics_cards_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

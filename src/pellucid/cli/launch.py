@@ -1,7 +1,9 @@
 """Many processes from one command: `pellucid train --gpus 4` is torchrun, and each of the four is the same command."""
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -12,6 +14,7 @@ from ..errors import PellucidError
 
 if TYPE_CHECKING:
     from ..world import World
+PR_SET_PDEATHSIG = 1
 
 
 def launch(count: int, on: str | None, given: Sequence[str]) -> NoReturn:
@@ -21,14 +24,17 @@ def launch(count: int, on: str | None, given: Sequence[str]) -> NoReturn:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
 
+    from ..training.signals import NUMBERS
+
     cards = torch.cuda.device_count()
     if on != "cpu" and cards < count:
         asked = f"--gpus is {count}, and this machine has {cards}"
         raise PellucidError(f"{asked}; ask for fewer, or with --device cpu for so many processes on the CPU.")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    told = ",".join(number.name for number in NUMBERS)
     try:
-        main(["--standalone", f"--nproc-per-node={count}", "-m", "pellucid", *given])
+        main(["--standalone", f"--nproc-per-node={count}", f"--signals-to-handle={told}", "-m", "pellucid", *given])
     except ChildFailedError as failed:
         code = failed.get_first_failure()[1].exitcode
         sys.exit(code if code >= 0 else 128 - code)
@@ -40,6 +46,12 @@ def launch(count: int, on: str | None, given: Sequence[str]) -> NoReturn:
 def is_launched() -> bool:
     """Whether a launcher has started this process as one of several."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def follow() -> None:
+    """From here on the end of the launcher, however it comes, tells this process to stop."""
+    if is_launched() and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import typer
 from ..errors import PellucidError
 from .console import answer, asked, device, progress, tell
 from .evaluate import classed, sight, span, taken
-from .launch import is_launched, launch, logged
+from .launch import follow, is_launched, launch, logged
 
 if TYPE_CHECKING:
     from ..config import Recipe
@@ -79,6 +79,7 @@ def train(
     )
     if gpus and not is_launched():
         launch(gpus, on, context.obj)
+    follow()
     with entered() as world:
         with world.agreed():
             folder, recipe = place(recipe, here, resume) if world.leads else (here, recipe)
@@ -151,7 +152,8 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | N
     run = replace(run, watch=watch, draw=sketch(recipe, data, folder))
     if recipe.eval.every:
         run = replace(run, measure=gauge(recipe, data, folder), measure_every=recipe.eval.every)
-    return trained(run, Learner(model, data, plan, aim, world), f"pellucid train {quote(str(folder))}")
+    again = f"pellucid train {quote(str(folder))}" + (f" --gpus {world.size}" if world.size > 1 else "")
+    return trained(run, Learner(model, data, plan, aim, world), again + (f" --device {on}" if on else ""))
 
 
 def kept(recipe: "Recipe", folder: Path, minutes: float | None = None) -> "Run":

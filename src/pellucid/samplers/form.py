@@ -16,7 +16,7 @@ f held still gives the first-order step, for x0 and eps the re-mix. A higher ord
 
 by Gauss and Legendre's rule, exact to rounding in every clock. A node at infinity says nothing (l_j -> 0, and its
 factor in the others -> 1), so the order falls by itself where a past is missing or infinitely noisy; where the step
-itself is infinite in tau or q all W_j are 0, and the step is first order.
+itself is infinite in tau or q all W_j are 0, and the step is first order; likewise where eps is held from pure noise.
 
 Adding the noise of rho times the reverse SDE (x0 in lam only) turns dq into (1 + rho) exp(-(1 + rho)(lam_s - lam)).
 """
@@ -37,8 +37,15 @@ Variable = Literal["x0", "eps", "velocity"]
 Clock = Literal["lam", "sigma", "t"]
 UNKNOWN = torch.inf
 """The clock's reading at a node that is not there."""
+PURE = 1000.0
+"""sigma/alpha from where nothing of the data is left: the last index of improved DDPM's table is at 20000."""
 
 _ROOTS, _SHARES = (torch.from_numpy(row) / 2 for row in leggauss(16))
+
+
+def is_noise(path: Path, t: Times) -> Times:
+    """Where x_t is noise: its eps is known to one part in PURE, which the integral of eps to the data would magnify."""
+    return path.sigma(t) >= PURE * path.alpha(t)
 
 
 def value(variable: Variable, d: Denoised, row: Sequence[Number]) -> Batch:
@@ -126,8 +133,9 @@ class Form:
         """Whether the step is finite in its clock and in q."""
         if self.variable == "velocity":
             return self.tau(path, t).isfinite() & (path.sigma(s) > 0)
+        seen = path.sigma(t) > 0 if self.variable == "x0" else ~is_noise(path, t)
         psi = path.sigma if self.variable == "x0" else path.alpha
-        return (self.tau(path, s) - self.tau(path, t)).isfinite() & (psi(t) > 0) & (psi(s) > 0)
+        return (self.tau(path, s) - self.tau(path, t)).isfinite() & seen & (psi(s) > 0)
 
     def weights(self, path: Path, t: Times, s: Times, nodes: Sequence[Times]) -> Sequence[Times]:
         """W_j for the clock's readings at each node, summed in a fixed order: samples never share a sum."""

@@ -28,6 +28,7 @@ from ..errors import PellucidError
 from ..paths import Path
 from ..types import Batch, Denoise, Denoised, Noise, State, Times, combine
 from .base import Number, Sampler, at, finite, registry, some
+from .form import is_noise
 
 BASHFORTH = (1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24)
 
@@ -63,7 +64,7 @@ class Pseudo(Sampler):
         known = (past > -torch.inf).sum(-1)
         usual = torch.tensor([row + (0.0,) * (4 - len(row)) for row in self.rows()], dtype=t.dtype)[known]
         enough = {"lower": 0, "heun": min(1, self.past), "runge-kutta": self.past}[self.start]
-        going = (known >= enough) | (path.alpha(t) == 0) | (path.sigma(s) == 0)
+        going = (known >= enough) | is_noise(path, t) | (path.sigma(s) == 0)
         inner, outer = (self.leap(path, t, torch.where(going, t, u)) for u in ((t + s) / 2, s))
         usual *= torch.where(going, self.leap(path, t, s)[-1], 0.0)[..., None]
         others = usual[..., 1 : self.steps].movedim(-1, 0)
