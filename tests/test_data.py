@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pellucid.data import Dataset, Split, dataset, load
+from pellucid.data import Dataset, Split, check, dataset, load
 from pellucid.data.dataset import hold_out
 from pellucid.data.pictures import Unreadable, read
 from pellucid.errors import PellucidError
@@ -190,6 +190,62 @@ def test_a_train_folder_alone_is_no_class(tmp_path: Path) -> None:
     assert data.classes == ("a", "b") and data.test is not None and (len(data.train.x), len(data.test.x)) == (36, 4)
 
 
+@pytest.mark.parametrize("held", ["test", "validation", "valid", "val"])
+def test_what_is_in_neither_half_is_named(held: str, tmp_path: Path) -> None:
+    halves = {"train": 30, held: 4, "unlabeled": 2}
+    for half, n in halves.items():
+        for i in range(n):
+            write(tmp_path / half / "ab"[i % 2] / f"{i}.png", solid((i, 0, 0)))
+    data = load(tmp_path)
+    assert data.classes == ("a", "b") and data.test is not None and (len(data.train.x), len(data.test.x)) == (30, 4)
+    (skipped,) = data.skipped
+    assert skipped.name == "unlabeled" and f"files: 2), for train is trained on and {held} is held" in skipped.reason
+    if held != "test":
+        write(tmp_path / "test" / "a" / "0.png", solid(RED))
+        data = load(tmp_path)
+        assert data.test is not None and len(data.test.x) == 1 and data.classes == ("a", "b")
+        assert {skipped.name for skipped in data.skipped} == {"unlabeled", held}
+        assert held in {skipped.name for skipped in check(tmp_path)[1]}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("column", ["text", "caption", "captions", "prompt", "description"])
+def test_each_caption_of_a_picture_is_a_sample(column: str, kind: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.png", solid(RED)), write(tmp_path / "b.png", solid(BLUE))
+    said = [("a.png", "red\u2028as it is"), ("b.png", "blue"), ("a.png", "crimson")]
+    with open(tmp_path / f"metadata.{kind}", "w", newline="", encoding="utf-8") as file:
+        if kind == "csv":
+            csv.writer(file).writerows([("file_name", column, "class"), *((name, text, name) for name, text in said)])
+        else:
+            lines = [{"file_name": name, column: text, "class": name} for name, text in said]
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\r\n" for line in lines)
+    data = load(tmp_path)
+    assert data.train.text == tuple(text for _, text in said) and data.classes == ("a.png", "b.png")
+    assert data.train.x[:, :, 0, 0].tolist() == [list(RED), list(BLUE), list(RED)] and data.skipped == ()
+
+
+def test_a_list_of_captions_is_a_sample_for_each(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", solid(RED)), write(tmp_path / "b.png", solid(BLUE))
+    lines = [{"file_name": "a.png", "captions": ["red", "crimson"]}, {"file_name": "b.png", "captions": []}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert load(tmp_path).train.text == ("red", "crimson", "")
+
+
+def test_a_table_without_a_known_column_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", solid(RED))
+    (tmp_path / "metadata.csv").write_text(",file_name,colour\n0,a.png,red,more\n")
+    assert "file_name, colour, of which none is known; name labels label" in refusal(tmp_path)
+    (tmp_path / "metadata.csv").write_text(",file_name\n0,a.png,more\n")  # says which pictures are meant
+    assert len(load(tmp_path).train.x) == 1
+
+
+@pytest.mark.parametrize("labels", [["0.0", "1.0", "2.0", "10.0", "11.0"], ["-10", "-1", "0", "+2", "1e1"]])
+def test_classes_that_are_numbers_are_in_order(labels: list[str], tmp_path: Path) -> None:
+    for label in labels:
+        write(tmp_path / label / "1.png", solid(RED))
+    assert load(tmp_path).classes == tuple(labels)
+
+
 def test_bad_pictures_are_named_and_the_good_ones_kept(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
     bad = {
@@ -346,6 +402,17 @@ def test_parquet_columns_are_found_by_type_and_damaged_rows_named(tmp_path: Path
     assert "-1" in data.skipped[1].reason and data.skipped[2].reason == "is missing"
 
 
+@pytest.mark.parametrize("held", ["test", "validation", "valid", "val"])
+def test_parquet_that_is_in_neither_half_is_named(held: str, tmp_path: Path) -> None:
+    for half, label in (("train", -1), (held, 2), ("valley", 10)):
+        save(tmp_path / f"{half}-0.parquet", table(4, label=[label, 3, 3, 3]))
+    data = load(tmp_path)
+    assert data.test is not None and len(data.test.x) == len(data.train.x) == 4
+    assert data.classes == ("-1", "2", "3") and [skipped.name for skipped in data.skipped] == ["valley-0.parquet"]
+    (tmp_path / "train-0.parquet").unlink(), (tmp_path / "valley-0.parquet").unlink()
+    assert load(tmp_path).test is None  # a held-out half alone is all there is
+
+
 def test_bad_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     pyarrow = pytest.importorskip("pyarrow")
@@ -362,12 +429,14 @@ def test_hub_names_go_to_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(name: str) -> object:
         asked.append(name)
         halves = {"train": table(24, label=[0, 1] * 12), "validation": table(4, label=[1, 0, 1, 0])}
+        halves["extra"] = table(3, label=[0, 1, 0])
         return datasets.DatasetDict({half: datasets.Dataset(arrow) for half, arrow in halves.items()})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     data = load("hub:someone/something")
     assert asked == ["someone/something"] and data.test is not None
     assert (len(data.train.x), len(data.test.x), data.classes) == (24, 4, ("0", "1"))
+    assert [(name, "rows: 3" in why) for name, why in data.skipped] == [("extra", True)]
 
     def fail(name: str) -> object:
         raise RuntimeError("no route to host\nand more")

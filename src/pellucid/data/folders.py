@@ -2,7 +2,9 @@
 
 pictures/cat/1.png  pictures/dog/2.png        the first folder is the class
 pictures/1.png  pictures/metadata.csv         columns file_name, and label or text or both; or metadata.jsonl
-pictures/train/...  pictures/test/...         either of the above, twice, or train alone
+pictures/train/...  pictures/test/...         either of the above, twice, or train alone; val/ where there is no test/
+
+A table may name a picture on several lines, once for each of its captions: each line is a sample.
 """
 
 import csv
@@ -10,20 +12,21 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ..errors import PellucidError
-from .listing import Listing
+from .listing import HELD, LABEL, TEXT, Listing, unused
 from .pictures import SUFFIXES, Readable, Row, Unreadable
 
 TABLES = ("metadata.csv", "metadata.jsonl")
 LARGEST = 1 << 28  # bytes of one picture in an archive
 Inside = Mapping[PurePosixPath, Readable]
 """Every file of a folder or an archive, by its path from the top."""
-Said = dict[PurePosixPath, tuple[str | None, str | None]]
-"""What a folder says of each picture: its label and its text."""
+Said = list[tuple[PurePosixPath, str | None, str | None]]
+"""What a folder says of its pictures: the label and the text of each."""
 
 
 class Member(NamedTuple):
@@ -44,7 +47,7 @@ class Member(NamedTuple):
 
 
 def folder(path: Path) -> Listing:
-    """The pictures of a folder; a `train` and a `test` folder inside it are taken at their word."""
+    """The pictures of a folder; a `train` and a `test` or `val` folder inside it are taken at their word."""
     found = sorted(file for file in path.rglob("*") if file.is_file())
     return _listing(str(path), {PurePosixPath(file.relative_to(path)): file for file in found})
 
@@ -67,9 +70,12 @@ def archive(path: Path) -> Listing:
 
 def _listing(name: str, inside: Inside) -> Listing:
     tops = {f.parts[0] for f in inside if len(f.parts) > 1}
-    divided = {"train", "test"} <= tops or tops == {"train"}
+    held = next((half for half in HELD if half in tops), HELD[0])
+    divided = {"train", held} <= tops or tops == {"train"}
     if divided and not any(PurePosixPath(table) in inside for table in TABLES):
-        return Listing(name, list(_rows(name, inside, "train")), list(_rows(name, inside, "test")))
+        others = Counter(f.parts[0] for f in inside if f.parts[0] not in ("train", held) and f.parts[0][0] != ".")
+        rest = [unused(top, f"files: {n}", held if held in tops else None) for top, n in others.items()]
+        return Listing(name, list(_rows(name, inside, "train")), [*_rows(name, inside, held), *rest])
     return Listing(name, list(_rows(name, inside, ".")))
 
 
@@ -82,10 +88,11 @@ def _rows(name: str, everything: Inside, half: str) -> Iterator[Row]:
     said: Said = (
         _said_by(f"{name}/{half}/{table}".replace("/./", "/"), inside[table])
         if table is not None
-        else {f: (f.parts[0] if len(f.parts) > 1 else None, None) for f in files}
+        else [(f, f.parts[0] if len(f.parts) > 1 else None, None) for f in files]
     )
-    for f in [*said, *(f for f in files if f not in said)]:
-        yield Row(str(PurePosixPath(half) / f), _source(inside, f, told and f not in said), *said.get(f, (None, None)))
+    named = {f for f, _, _ in said}
+    for f, label, text in [*said, *((f, None, None) for f in files if f not in named)]:
+        yield Row(str(PurePosixPath(half) / f), _source(inside, f, told and f not in named), label, text)
 
 
 def _source(inside: Inside, file: PurePosixPath, unnamed: bool) -> Readable | Unreadable:
@@ -102,7 +109,7 @@ def _said_by(name: str, table: Readable) -> Said:
     csvs = name.endswith(".csv")
     try:
         text = table.read_bytes().decode("utf-8-sig")
-        lines = list(csv.DictReader(io.StringIO(text, newline="")) if csvs else _json_lines(text))
+        lines = list(csv.DictReader(io.StringIO(text, newline=""), restkey="") if csvs else _json_lines(text))
     except (csv.Error, ValueError, RecursionError, OSError, Unreadable) as error:
         kind = name.rpartition(".")[2]
         raise PellucidError(f"{name} cannot be read ({error}); expected {kind} in UTF-8.") from None
@@ -110,12 +117,32 @@ def _said_by(name: str, table: Readable) -> Said:
         raise PellucidError(
             f"{name} has a line without file_name; expected columns file_name, and label or text or both."
         )
-    return {PurePosixPath(line["file_name"]): (_word(line.get("label")), _word(line.get("text"))) for line in lines}
+    columns = list(dict.fromkeys(column for line in lines for column in line if column))
+    label, caption = _column(columns, LABEL), _column(columns, TEXT)
+    if label is caption is None and len(columns) > 1:
+        raise PellucidError(
+            f"{name} has columns {', '.join(columns)}, of which none is known; "
+            f"name labels {LABEL[0]} and texts {TEXT[0]}, or remove the others."
+        )
+    return [
+        (PurePosixPath(line["file_name"]), _word(line.get(label)), _word(said))
+        for line in lines
+        for said in _each(line.get(caption))
+    ]
+
+
+def _column(columns: Sequence[str], names: tuple[str, ...]) -> str | None:
+    """The first of the names that is among the columns."""
+    return next((name for name in names if name in columns), None)
+
+
+def _each(said: object) -> list[object]:
+    return said if isinstance(said, list) and said else [said]
 
 
 def _json_lines(text: str) -> Iterator[Any]:
-    return (json.loads(line) for line in text.splitlines() if line.strip())
+    return (json.loads(line) for line in text.split("\n") if line.strip())  # JSON allows other ends of lines in texts
 
 
 def _word(value: object) -> str | None:
-    return None if value is None or value == "" else str(value)
+    return None if value in (None, "", []) else str(value)

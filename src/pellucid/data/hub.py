@@ -3,30 +3,31 @@
 The columns are found by their type where the file declares it (Image, ClassLabel), else by the names people use.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PellucidError
-from .listing import Listing
+from .listing import HELD, LABEL, TEXT, Listing, unused
 from .pictures import Row, Unreadable
 
 if TYPE_CHECKING:
     import datasets
 
 IMAGE = ("image", "img", "picture", "jpg", "png")
-LABEL = ("label", "labels", "class", "fine_label", "category")
-TEXT = ("text", "caption", "captions", "prompt", "description")
 
 
 def parquet(path: Path) -> Listing:
-    """A parquet file, or a folder of them: `train*.parquet` (or all) to train on, `test*.parquet` held out."""
+    """A parquet file, or a folder of them: train*.parquet (or all) to train on, test* or validation* held out."""
     _library()
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    test = [file for file in files if file.name.startswith("test")] if len(files) > 1 else []
-    rest = [file for file in files if file not in test]
-    train = [file for file in rest if file.name.startswith("train")] or rest
-    return _read(str(path), _table(train), _table(test) if test else None)
+    halves = {half: [file for file in files if re.match(rf"{half}(?![a-z])", file.name)] for half in ("train", *HELD)}
+    held = next((half for half in HELD if 0 < len(halves[half]) < len(files)), None)
+    test = halves[held] if held else []
+    train = halves["train"] or [file for file in files if file not in test]
+    rest = [unused(str(f.relative_to(path)), "files: 1", held) for f in files if f not in (*train, *test)]
+    return _read(str(path), _table(train), _table(test) if test else None, rest)
 
 
 def hub(name: str) -> Listing:
@@ -36,9 +37,10 @@ def hub(name: str) -> Listing:
     except Exception as error:  # network, authentication, spelling: the library has an exception for each
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PellucidError(f"hub:{name} cannot be loaded ({reason}); check the name and the network.") from None
-    first = splits["train"] if "train" in splits else splits[next(iter(splits))]
-    test = next((splits[key] for key in ("test", "validation") if key in splits and splits[key] is not first), None)
-    return _read(f"hub:{name}", first, test)
+    train = "train" if "train" in splits else next(iter(splits))
+    held = next((key for key in HELD if key in splits and key != train), None)
+    rest = [unused(key, f"rows: {len(splits[key])}", held) for key in splits if key not in (train, held)]
+    return _read(f"hub:{name}", splits[train], splits[held] if held else None, rest)
 
 
 def _library() -> Any:
@@ -70,12 +72,12 @@ class Columns(NamedTuple):
     text: str | None
 
 
-def _read(name: str, train: "datasets.Dataset", test: "datasets.Dataset | None") -> Listing:
+def _read(name: str, train: "datasets.Dataset", test: "datasets.Dataset | None", rest: Sequence[Row]) -> Listing:
     columns = _columns(name, train.features)
     classes = tuple(getattr(train.features.get(columns.label), "names", ()))
     first = list(_rows("train", train, columns, classes))
     second = list(_rows("test", test, columns, classes)) if test is not None else []
-    return Listing(name, first, second, classes)
+    return Listing(name, first, [*second, *rest], classes)
 
 
 def _columns(name: str, features: "datasets.Features") -> Columns:

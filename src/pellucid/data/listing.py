@@ -3,6 +3,7 @@
 A picture that cannot be read is left out and named; without test rows, a fraction of the others is held out.
 """
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,12 @@ from ..errors import PellucidError
 from .dataset import Dataset, Options, Skipped, Split, hold_out
 from .pictures import Row, Unreadable, read
 
+HELD = ("test", "validation", "valid", "val")
+"""What people call the half that is held out; the first that is there is taken."""
+LABEL = ("label", "labels", "class", "fine_label", "category")
+TEXT = ("text", "caption", "captions", "prompt", "description")
+"""What people call the columns of labels and texts."""
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?", re.IGNORECASE)
 SHARE = 16  # rows that a thread takes at once: a thread for each small picture would cost more
 AHEAD = 64  # shares that are decoded at a time
 
@@ -39,8 +46,14 @@ class Listing(NamedTuple):
         return self.declared or (tuple(sorted(labels, key=_by_value)) if len(labels) > 1 else ())
 
 
-def _by_value(label: str) -> tuple[int, int, str]:
-    return (0, int(label), label) if label.isdecimal() else (1, 0, label)
+def _by_value(label: str) -> tuple[int, float, str]:
+    return (0, float(label), label) if NUMBER.fullmatch(label) else (1, 0, label)
+
+
+def unused(name: str, many: str, held: str | None) -> Row:
+    """What is in neither half, and how much that is, as one row that is left out and says so."""
+    other = f" and {held} is held out" if held else ""
+    return Row(name, Unreadable(f"is not used ({many}), for train is trained on{other}"))
 
 
 def gather(listing: Listing, options: Options) -> Dataset:

@@ -33,6 +33,7 @@ from .dataset import Dataset, Options, Skipped, Split
 from .listing import Listing, alike, decoded, halved, left_out
 
 FORMAT = 1
+READING = 2  # rises when the same files are read otherwise, so that what is in the cache is packed anew
 MANIFEST = "store.json"
 WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 LEFT = re.compile(r"-\d+(-gone)?$")  # ends the name of what is being written or removed
@@ -210,7 +211,7 @@ def turn(place: Path) -> Iterator[None]:
 def place(source: Path, options: Options) -> Path:
     """Where the store of a source is kept: its name, and a key of all that decides its bytes."""
     inside = [source] if source.is_file() else sorted(file for file in source.rglob("*") if file.is_file())
-    digest = hashlib.sha256(repr((FORMAT, str(source.resolve()), options._replace(progress=None))).encode())
+    digest = hashlib.sha256(repr((FORMAT, READING, str(source.resolve()), options._replace(progress=None))).encode())
     for file in inside:
         state = file.stat()
         line = f"{file.relative_to(source)}\0{state.st_size} {state.st_mtime_ns}\n"
