@@ -268,6 +268,12 @@ def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
             Learner(model(), points(), other).restore(course)
     with pytest.raises(PellucidError, match="rows = 50, not 40"):
         Learner(model(), points(40), PLAN).restore(course)
+    named = replace(points(), classes=("b", "a"))
+    with pytest.raises(PellucidError, match="classes = "):
+        Learner(model(), named, PLAN).restore(course)
+    moved = replace(points(), train=points().train._replace(x=-points().train.x))
+    with pytest.warns(UserWarning, match="the data has changed"):
+        Learner(model(), moved, PLAN).restore(course)
     for damaged in (found._replace(meta={**meta, "step": "abc"}), found._replace(tensors={})):
         with pytest.raises(PellucidError, match="another run folder"):
             Learner(model(), points(), PLAN).restore(damaged)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import PellucidError
-from .console import answer, device, progress, table
+from .console import answer, device, progress, table, tell
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +52,8 @@ def ema(
             model = build(Checkpoint({"ema": tensors}, found.meta)).to(device(on))
             each[name] = losses(model, data, aim, seed, n, "test")
             show(len(each), len(beside) + len(made), name)
+    if beyond := [f"{one:g}" for one in lengths(length) if one not in made]:
+        tell(f"no average of length {', '.join(beyond)} can be made of these snapshots; two powers reach further")
     best = min(made, key=lambda one: each[label(one)].mean().item())
     rows = {name: (mean(loss), mean(loss - each[label(best)])) for name, loss in each.items()}
     place = out or run / "ema" / f"length-{best:g}"

@@ -6,6 +6,7 @@ g = grad 1/B sum_i loss_i,    theta <- method(theta, g min(1, clip/|g|), lr(n)),
 import copy
 import json
 import time
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -217,7 +218,7 @@ class Learner:
             "parts": self.parts,
             "updates": self.ema.updates,
             "guard": self.guard.describe(),
-            "classes": list(self.data.classes),
+            "data": self.data.mark,
             "config": self.model.config(),
         }
 
@@ -233,7 +234,7 @@ class Learner:
         return model.eval().requires_grad_(False)
 
     def restore(self, found: Checkpoint) -> None:
-        """Take the state of a checkpoint; that of another model or seed is refused."""
+        """Take the state of a checkpoint; that of another model, seed or batch, or of other classes, is refused."""
         try:
             self._is_mine(found.meta)
             own = self.model.state_dict()
@@ -253,7 +254,9 @@ class Learner:
     def _course(self) -> dict[str, Any]:
         """What the numbers of the steps and samples mean, and the optimiser's state."""
         method = optimisers.registry.describe(optimisers.registry.resolve(self.plan.method))
-        return {"seed": self.plan.seed, "batch": self.plan.batch, "rows": len(self.data.train.x), "method": method}
+        plan, data = self.plan, self.data
+        said = {"seed": plan.seed, "batch": plan.batch, "method": method}
+        return said | {"rows": len(data.train.x), "classes": list(data.classes)}
 
     def _is_mine(self, meta: dict[str, Any]) -> None:
         course = self._course()
@@ -263,6 +266,8 @@ class Learner:
             if mine[key] != theirs[key]:
                 difference = f"{key} = {theirs[key]!r}, not {mine[key]!r}"
                 raise PellucidError(f"the checkpoint has {difference}; take another run folder.")
+        if meta.get("data", self.data.mark) != self.data.mark:
+            warnings.warn("the data has changed since the run began; it goes on with what is there now.", stacklevel=2)
 
 
 def compile_blocks(net: nn.Module) -> None:
