@@ -1,21 +1,26 @@
 """Data: what goes in comes out, the halves part the whole, and whatever is broken is named in a sentence."""
 
 import csv
+import errno
 import io
 import json
 import os
 import random
+import shutil
 import struct
 import sys
+import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pellucid.data import Dataset, Split, check, dataset, load
+from pellucid import cli
+from pellucid.data import Dataset, Split, check, dataset, load, packed
 from pellucid.data.dataset import hold_out
 from pellucid.data.pictures import Unreadable, read
 from pellucid.errors import PellucidError
@@ -268,6 +273,40 @@ def test_bad_pictures_are_named_and_the_good_ones_kept(tmp_path: Path) -> None:
     assert {Path(s.name).name for s in data.skipped} == set(bad)
     for skipped in data.skipped:
         assert bad[Path(skipped.name).name][1] in skipped.reason, skipped
+
+
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 2), (errno.EIO, 74), (errno.ESTALE, 74)])
+def test_what_the_system_withholds_is_not_called_damaged(
+    number: int,
+    code: int,
+    archived: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for i in range(4):
+        write(tmp_path / "some" / f"{i}.png", solid((i, 0, 0)))
+    if archived:
+        shutil.make_archive(str(tmp_path / "some"), "zip", tmp_path / "some")
+    source = tmp_path / ("some.zip" if archived else "some")
+    kind: Any = zipfile.ZipFile if archived else Path
+    way = "read" if archived else "read_bytes"
+    real = getattr(kind, way)
+
+    def withheld(*given: Any) -> bytes:
+        if "2.png" in str(given):
+            raise OSError(number, os.strerror(number))
+        return real(*given)  # type: ignore[no-any-return]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, way, withheld)
+        for words in (["pack", str(source)], ["check", str(source)], ["pack", str(source), "--out", f"{tmp_path}/out"]):
+            with pytest.raises(SystemExit) as exit:
+                cli.main(["data", *words])
+            said = capsys.readouterr().err
+            assert exit.value.code == code and "some" in said and "2.png" in said, said
+    assert not (tmp_path / "out").exists() and len(packed(source).train.x) == 4  # once it can be read
 
 
 def test_damaged_bytes_decode_or_are_refused() -> None:

@@ -35,6 +35,9 @@ class Member(NamedTuple):
     archive: zipfile.ZipFile
     info: zipfile.ZipInfo
 
+    def __str__(self) -> str:
+        return f"{self.archive.filename}/{self.info.filename}"
+
     def read_bytes(self) -> bytes:
         if self.info.file_size > LARGEST:
             raise Unreadable(f"is {self.info.file_size} bytes long; at most {LARGEST} are unpacked")
