@@ -160,7 +160,7 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
     "grids/indices.py": (
         "test_grids.py",
         [
-            "(self.indices(steps) ⟦+ 1→⟧) / self.n",
+            "(self.indices(steps + self.skip)[:steps] ⟦+ 1→⟧) / self.n",
             "stride = (self.n ⟦- 1→⟧) / max(steps - 1, 1)",
             "(self.n ⟦//→/⟧ steps)).flip(0) + self.offset",
             "* stride).round() ⟦- 1→⟧\n",

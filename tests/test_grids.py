@@ -12,7 +12,6 @@ from scipy import stats
 from pellucid import PellucidError, grids, paths
 from pellucid.explain.verify.theorem import all_paths
 from pellucid.grids.times import beta_quantile
-from pellucid.samplers.names import of_diffusers
 
 PATHS = all_paths()
 GRIDS = {name: grids.registry.make(name) for name in grids.registry.names() if name not in ("restart", "fitted")}
@@ -22,7 +21,8 @@ STARTS_LOWER = {"leading", "linspace", "ddim-uniform"}
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_times_fall_strictly_to_the_data(grid: grids.Grid, path: paths.Path) -> None:
-    for steps in (1, 2, 3, 4, 5, 10, 50, 400, 999):
+    most = grid.known if isinstance(grid, grids.Distilled) else 999
+    for steps in (1, 2, 3, 4, 5, 10, 50, *(n for n in (400, 999) if n <= most)):
         times = grid(path, steps)
         assert len(times) == steps + 1 and times.dtype == torch.float64
         assert times[-1] == 0 and 0 < times[0] <= 1 and (times.diff() < 0).all()
@@ -154,22 +154,6 @@ def test_shifted_by_mu_is_diffusers_dynamic_shift() -> None:
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 12, 12).tolist(), mu=0.8)
     times = grids.Shifted(math.exp(0.8))(paths.Flow(), 12)
     torch.testing.assert_close(times, scheduler.sigmas.double(), rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    "settings, grid",
-    [
-        ({}, grids.Uniform()),
-        ({"shift": 3.0}, grids.Shifted(3.0)),
-        ({"shift": 3.0, "use_dynamic_shifting": True}, grids.Shifted(math.exp(1.15))),
-        ({"use_beta_sigmas": True}, grids.Beta()),
-        ({"use_exponential_sigmas": True}, grids.Lam()),
-    ],
-)
-def test_diffusers_flow_configurations_are_read(settings: dict[str, Any], grid: grids.Grid) -> None:
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**settings)
-    _, named = of_diffusers(dict(scheduler.config) | {"_class_name": type(scheduler).__name__})
-    assert grids.registry.make(named) == grid
 
 
 @pytest.mark.parametrize("steps", [2, 3, 10, 31])

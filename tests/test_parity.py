@@ -204,16 +204,13 @@ def test_ours_is_theirs(case: Case, who: str, monkeypatch: pytest.MonkeyPatch) -
     assert len(times) == case.steps + 1 and gap <= 1e-10, (gap, times)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.peer != "LMSDiscrete"], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.peer not in ("LMSDiscrete", "IPNDM")], ids=str)
 def test_their_configurations_are_read(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """scheduler_config.json -> the sampler that was just found to be the same, and its grid."""
+    """scheduler_config.json -> the sampler that was just found to be the same; their times are in test_diffusers.py."""
     scheduler = make(case, monkeypatch)
     config = dict(scheduler.config) | {"_class_name": type(scheduler).__name__}
-    sampler, grid = of_diffusers(config)
+    sampler, _ = of_diffusers(config)
     assert registry.make(sampler) == registry.make(case.ours)
-    if case.clock == "index" or case.settings.get("use_karras_sigmas"):
-        name = grids.registry.describe(grids.registry.make(grid))["name"]
-        assert name == ("karras" if case.clock == "sigma" else "leading")
 
 
 def exact(path: Path, x: Tensor, times: Times, parts: int = 6) -> list[Tensor]:

@@ -5,7 +5,7 @@ it is what was fitted to one model. That of scales.py knows how far the data rea
 """
 
 from .base import Grid, registry
-from .indices import Leading, Linspace, Trailing
+from .indices import Distilled, Leading, Linspace, Trailing
 from .levels import KL, Karras, Lam, Quantile
 from .restart import Restart
 from .scales import Scales
@@ -14,6 +14,7 @@ from .times import Beta, Fitted, LinearQuadratic, Shifted, Uniform
 __all__ = [
     "KL",
     "Beta",
+    "Distilled",
     "Fitted",
     "Grid",
     "Karras",

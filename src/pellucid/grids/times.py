@@ -1,6 +1,6 @@
 """Grids stated in t: with u_i = i/N,  t_i = a falling function of u_i from 1 to 0.
 
-    uniform            1 - u
+    uniform            high - (high - low) u, usually 1 - u
     beta               the quantile of Beta(a, b) at 1 - u
     shifted            s t/(1 + (s - 1) t) of another grid's t
     linear-quadratic   1 minus a line that bends into a parabola half way
@@ -10,14 +10,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import PellucidError
 from ..paths import Path
-from ..registry import Positive, Rule, Share
+from ..registry import Offset, Positive, Rule, Share
 from ..types import Times
 from .base import Grid, registry
 
@@ -32,10 +32,24 @@ def _falling(steps: int) -> Tensor:
 @registry.register("uniform", "linear", "simple", "sgm_uniform", "sgm uniform")
 @dataclass(frozen=True)
 class Uniform(Grid):
-    """t = 1, 1 - 1/N, ..., 1/N. On a table of N' steps this is diffusers' `trailing` without its rounding."""
+    """t = 1, 1 - 1/N, ..., 1/N. On a table of N' steps this is diffusers' `trailing` without its rounding.
+
+    In general N + skip times in equal steps from `high` to `low`, the last `skip` of which are not asked.
+    """
+
+    high: Share = 1.0
+    low: Offset = 0.0
+    skip: Literal[0, 1] = 1
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or not self.low + self.skip:
+            raise PellucidError(
+                f"high is {self.high}, low {self.low}, skip {self.skip}; "
+                "expected low < high, and skip = 1 where low is 0, the grid's end."
+            )
 
     def times(self, path: Path, steps: int) -> Times:
-        return _falling(steps)
+        return torch.linspace(self.high, self.low, steps + self.skip, dtype=torch.float64)[:steps]
 
 
 @registry.register("beta")

@@ -1,16 +1,13 @@
 """Names: what diffusers, k-diffusion, ComfyUI and the web interfaces call these samplers.
 
 A preset is a setting of a general sampler; its aliases are the names that mean the same. A label may end in the name
-of a grid ("DPM++ 2M Karras"), and a diffusers scheduler has a configuration: both become a sampler and a grid.
+of a grid ("DPM++ 2M Karras"), and a diffusers scheduler has a configuration (diffusers.py): both become a sampler and
+a grid.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
-
-from ..errors import PellucidError
 from .ancestral import Ancestral
 from .base import registry
+from .diffusers import of_diffusers as of_diffusers
 from .multistep import Multistep
 from .pseudo import Pseudo
 from .runge_kutta import RungeKutta
@@ -96,67 +93,3 @@ def split(label: str) -> tuple[str, str | None]:
         if sampler != label and label not in registry.aliases and sampler in registry.aliases:
             return sampler, grid
     return label, None
-
-
-def of_diffusers(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tables of the sampler and the grid that a diffusers scheduler_config.json stands for."""
-    name = str(config.get("_class_name", "")).lower()
-    return {"name": registry.canonical(name), **_SETTINGS.get(name, lambda _: {})(config)}, _grid(config)
-
-
-def _dpm_solver(config: Mapping[str, Any]) -> dict[str, Any]:
-    kind, order = config.get("algorithm_type", "dpmsolver++"), config.get("solver_order", 2)
-    exact = order != 2 or config.get("solver_type", "midpoint") == "heun"
-    noisy = kind.startswith("sde-")
-    if kind == "sde-dpmsolver":
-        raise PellucidError("algorithm_type is 'sde-dpmsolver'; take 'sde-dpmsolver++', which has noise too.")
-    return {
-        "order": order,
-        "rule": "exact" if exact else "midpoint",
-        "variable": "x0" if kind.endswith("++") else "eps",
-        "rho": 1.0 if noisy else 0.0,
-    }
-
-
-def _singlestep(config: Mapping[str, Any]) -> dict[str, Any]:
-    order, rule = config.get("solver_order", 2), config.get("solver_type", "midpoint")
-    variable = "x0" if config.get("algorithm_type", "dpmsolver++").endswith("++") else "eps"
-    if order == 1:
-        return {"name": "euler"}
-    return {"order": order, "rule": "exact" if rule == "heun" else "midpoint", "variable": variable}
-
-
-def _unipc(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "order": config.get("solver_order", 2) + 1,
-        "rule": {"bh1": "taylor", "bh2": "midpoint"}[config.get("solver_type", "bh2")],
-        "variable": "x0" if config.get("predict_x0", True) else "eps",
-    }
-
-
-_SETTINGS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "dpmsolvermultistepscheduler": _dpm_solver,
-    "edmdpmsolvermultistepscheduler": _dpm_solver,
-    "cosinedpmsolvermultistepscheduler": lambda config: {"order": config.get("solver_order", 2)},
-    "dpmsolversinglestepscheduler": _singlestep,
-    "unipcmultistepscheduler": _unipc,
-    "deismultistepscheduler": lambda config: {"order": config.get("solver_order", 2)},
-    "pndmscheduler": lambda config: {"start": "heun" if config.get("skip_prk_steps") else "runge-kutta"},
-}
-
-
-def _grid(config: Mapping[str, Any]) -> dict[str, Any]:
-    spaced = {"karras_sigmas": "karras", "exponential_sigmas": "lam", "lu_lambdas": "lam", "beta_sigmas": "beta"}
-    for setting, grid in spaced.items():
-        if config.get(f"use_{setting}"):
-            return {"name": grid}
-    name = str(config["_class_name"])
-    if name.startswith("EDM") or name.startswith("Cosine"):
-        return {"name": {"exponential": "lam"}.get(config.get("sigma_schedule", "karras"), "karras")}
-    if name.startswith("FlowMatch"):  # where mu depends on the picture's size, that of the largest
-        fixed = config.get("shift", 1.0)
-        shift = math.exp(config.get("max_shift", 1.15)) if config.get("use_dynamic_shifting") else fixed
-        return {"name": "uniform"} if shift == 1 else {"name": "shifted", "shift": shift}
-    usual = "leading" if name.removesuffix("Scheduler") in ("DDIM", "DDPM", "PNDM") else "linspace"
-    spacing, n = config.get("timestep_spacing", usual), config.get("num_train_timesteps", 1000)
-    return {"name": spacing, "n": n, **({"offset": config.get("steps_offset", 0)} if spacing == "leading" else {})}
