@@ -5,6 +5,8 @@ import json
 import os
 import random
 import resource
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -183,6 +185,27 @@ def test_what_a_killed_process_left_half_packed_is_cleared(
         left[-1].mkdir()
         way(folder)
         assert [path.exists() for path in left] == [False, False, True]
+
+
+def test_what_a_killed_process_left_beside_its_store_is_cleared(pictures: Path, tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    ended = [f"{files.PARTIAL}it-{dead.pid}", f"{files.PARTIAL}it-{dead.pid}-gone"]
+    others = [f"{files.PARTIAL}it-{os.getppid()}", f"{files.PARTIAL}it-1-{dead.pid}", f"{files.PARTIAL}it-gone"]
+    for name in (*ended, *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "loose").write_bytes(b"half")
+    with files.alone(tmp_path / ended[0]):  # a process of another machine that has this number
+        pack(pictures, tmp_path / "it")
+    assert sorted(f.name for f in tmp_path.iterdir()) == sorted([ended[0], *others, "it"])
+    pack(pictures, tmp_path / "it")
+    assert sorted(f.name for f in tmp_path.iterdir()) == sorted([*others, "it"])
+
+
+def test_what_is_being_packed_is_held(tmp_path: Path) -> None:
+    with files.replaced(tmp_path / "it", "store", ".*") as partial:
+        assert not files.is_free(partial)
+    assert files.is_free(tmp_path / "it")
 
 
 def test_a_broken_store_in_the_cache_is_packed_again(tmp_path: Path) -> None:

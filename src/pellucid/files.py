@@ -99,15 +99,18 @@ def replaced(folder: Path, what: str, names: str) -> Iterator[Path]:
     """A new folder that becomes `folder` at the end, with all that is in it or not at all.
 
     An older folder of that name is in its place, or beside it as NAME.old, until the new one is. It has to be a `what`,
-    whose files have such names: nothing else is replaced.
+    whose files have such names: nothing else is replaced. What killed processes left of it is cleared away.
     """
     check_replaceable(folder, what, names)
     partial, old = folder.with_name(f"{PARTIAL}{folder.name}-{os.getpid()}"), folder.with_name(folder.name + OLD)
     try:
         make(folder.parent)
         shutil.rmtree(partial, ignore_errors=True)
+        for left in _left(folder):
+            shutil.rmtree(left, ignore_errors=True)
         partial.mkdir()
-        yield partial
+        with alone(partial):
+            yield partial
         for file in partial.iterdir():
             flush(file)
         flush(partial)
@@ -127,6 +130,25 @@ def replaced(folder: Path, what: str, names: str) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename is None:
             raise OSError(error.errno, error.strerror or str(error), str(folder)) from None
         raise
+
+
+def _left(folder: Path) -> Iterator[Path]:
+    """What processes that are no more have left half written, or half removed, of this folder."""
+    for left in folder.parent.glob(f"{PARTIAL}*"):
+        own = re.fullmatch(rf"{re.escape(PARTIAL + folder.name)}-(\d+)(-gone)?", left.name)
+        if own and _is_dead(int(own[1])) and is_free(left):  # a process of another machine holds its own
+            yield left
+
+
+def _is_dead(process: int) -> bool:
+    """Whether it is sure that this machine has no such process."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # that of another user
+        return False
+    return False
 
 
 def make(folder: Path) -> None:
