@@ -66,7 +66,7 @@ def wishes(count: int, seed: int) -> list[Wish]:
             "seed": chance.randint(0, 99),
             "first": chance.randint(0, 9),
             "cond": None if label is None else {"label": label},
-            "guidance": chance.choice([None, 0.0, 1.5, CFG(3.0, interval=(0.2, 0.8))]),
+            "guidance": None if label is None else chance.choice([None, 0.0, 1.5, CFG(3.0, interval=(0.2, 0.8))]),
             "noise": "independent",
         }
         out.append(Wish(chance.randint(1, 3), options))

@@ -95,8 +95,8 @@ def test_a_model_without_classes_is_led_to_them(reads: Any) -> None:
     for path in (PATH, paths.Flow()):
         rule = Classifier(lambda x, t, c, path=path: reads.on(path)(x.float(), t, c).to(x.dtype), 2.0)
         free, led = (
-            sample(WHOLE.at(path), 400, steps=20, cond={"label": label}, guidance=guide, batch=400)
-            for guide in (None, rule)
+            sample(WHOLE.at(path), 400, steps=20, cond=heard, guidance=guide, batch=400)
+            for heard, guide in ((None, None), ({"label": label}, rule))
         )
         assert sure(free) < 0.6 < sure(own) < sure(led)
 

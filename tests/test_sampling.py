@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from conftest import one_of_each_kind
-from pellucid import CFG, Denoiser, PellucidError, grids, paths, sample, samplers, trajectory
+from pellucid import CFG, Denoiser, PellucidError, conditioning, grids, nets, paths, sample, samplers, trajectory
 from pellucid.denoiser import seeded
+from pellucid.guidance import Classifier, Clip
 from pellucid.noise import normal
 from pellucid.oracle import GaussianMixture
 from pellucid.sampling import with_eta
@@ -133,8 +134,19 @@ def test_guidance_is_a_scale_or_a_rule() -> None:
     draw = lambda guidance: sample(ORACLE, 4, steps=4, cond={"label": 1}, guidance=guidance)  # noqa: E731
     assert torch.equal(draw(3.0), draw(CFG(3.0))) and torch.equal(draw(3), draw(3.0))
     assert torch.equal(draw(1.0), draw(None))
+    assert torch.equal(draw({"name": "cfg", "scale": 3}), draw(3.0))
     torch.testing.assert_close(draw(0.0), sample(ORACLE, 4, steps=4))
     assert not torch.equal(draw(3.0), draw(CFG(3.0, rescale=0.7)))
+
+
+def test_what_a_model_does_not_hear_is_refused() -> None:
+    plain = Denoiser(nets.registry.make({"name": "mlp", "width": 8}, (3,), 0))
+    with pytest.raises(PellucidError, match="unknown condition 'label'; this model hears: none."):
+        sample(plain, 2, steps=2, cond={"label": 1})
+    changed = Denoiser(plain.net, conditioner=conditioning.registry.make("augmented"))
+    assert changed.hears == Clip()(changed).hears == {"augment"} and POINTS.hears == {"label"}
+    led = Classifier(lambda x, t, cond: -(x**2).flatten(1).sum(1) * cond["warmth"], 2.0)
+    assert sample(plain, 2, steps=2, cond={"warmth": 1.0}, guidance=led).isfinite().all()
 
 
 def test_progress_counts_finished_samples() -> None:
@@ -165,6 +177,21 @@ def test_eta_belongs_to_ancestral_samplers() -> None:
         ({"cond": {"label": 9}}, "label 9 has no data; take one of"),
         ({"path": 3}, "path is 3; expected a name or a table"),
         ({"guidance": float("nan")}, "scale = nan; expected a number"),
+        ({"guidance": 7.0}, "guidance is 7, and there is no condition to strengthen"),
+        ({"guidance": CFG(7.0)}, "guidance is 7, and there is no condition"),
+        ({"guidance": "cfg"}, "guidance 'cfg' needs scale"),
+        ({"guidance": [2.0]}, r"guidance is \[2.0\]; expected"),
+        ({"guidance": (2.0,)}, r"guidance is \(2.0,\); expected a scale"),
+        ({"cond": {"labels": 1}}, "unknown condition 'labels'; this model hears: label."),
+        ({"n": "3"}, "n is '3'; expected a whole number"),
+        ({"batch": 1.5}, "batch is 1.5; expected a whole number"),
+        ({"seed": None}, "seed is None; expected a whole number"),
+        ({"seed": -1}, "seed is -1; expected a whole number, 0 or more"),
+        ({"seed": 2**63}, "expected a number below"),
+        ({"first": 0.5}, "first is 0.5; expected a whole number"),
+        ({"first": 2**63 - 3}, "expected a number below"),
+        ({"sampler": "Euler Karras", "grid": "beta"}, "brings the grid 'karras', and grid is 'beta'"),
+        ({"sampler": "restart", "grid": grids.Uniform()}, "brings the grid 'restart', and grid is 'uniform'"),
     ],
 )
 def test_a_mistake_is_one_sentence(wrong: dict[str, object], sentence: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .errors import PellucidError
 from .registry import Registry
-from .types import Cond, Context
+from .types import Cond, Context, Model
 
 registry: "Registry[nn.Module]" = Registry("conditioner")
 
@@ -25,6 +25,18 @@ Conditions = Mapping[str, Tensor | int] | None
 def drop(cond: Cond, mask: Tensor) -> Cond:
     """`cond` with the conditions of the samples in `mask` (bool [b]) withheld, beside those withheld already."""
     return {**cond, "drop": mask | cond["drop"] if "drop" in cond else mask}
+
+
+def asked(model: Model, cond: Conditions, n: int) -> dict[str, Tensor]:
+    """Conditions of n samples where the model lives; one that it does not hear is refused.
+
+    A model says by `hears` which names it hears; one that does not say is asked anything.
+    """
+    found, hears = spread(cond, n), getattr(model, "hears", None)
+    if hears is not None and (strange := sorted(found.keys() - hears - {"drop"})):
+        names = ", ".join(sorted(hears)) or "none"
+        raise PellucidError(f"unknown condition {strange[0]!r}; this model hears: {names}.")
+    return {name: value.to(model.device) for name, value in found.items()}
 
 
 def spread(cond: Conditions, n: int) -> dict[str, Tensor]:
@@ -60,6 +72,7 @@ class Unconditional(nn.Module):
     """No conditions: an empty context."""
 
     width = 0
+    hears = frozenset[str]()
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,6 +85,8 @@ class Unconditional(nn.Module):
 @registry.register("label", "class")
 class Label(nn.Module):
     """A learned vector of `width` for each of `classes` labels, and a last one for a withheld label."""
+
+    hears = frozenset({"label"})
 
     def __init__(self, *, classes: int, width: int = 128) -> None:
         super().__init__()
@@ -98,7 +113,8 @@ class Label(nn.Module):
 
 def is_labelled(conditioner: nn.Module) -> bool:
     """Whether a conditioner hears labels."""
-    return isinstance(conditioner.base if isinstance(conditioner, Augmented) else conditioner, Label)
+    hears: frozenset[str] = getattr(conditioner, "hears", frozenset())
+    return "label" in hears
 
 
 @registry.register("augmented")
@@ -114,6 +130,7 @@ class Augmented(nn.Module):
             raise PellucidError(f"augmented has features = {features}; expected 1 or more.")
         made: Any = registry.make(base)
         self.base, self.width = made, int(made.width) or 128
+        self.hears = getattr(made, "hears", frozenset[str]()) | {"augment"}
         self.hear = nn.Linear(features, int(made.width) or 128, bias=False)
 
     def forward(self, cond: Cond | None, b: int, device: torch.device, dtype: torch.dtype) -> Context:

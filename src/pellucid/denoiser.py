@@ -68,6 +68,11 @@ class Sight(nn.Module):
         """Where the network lives."""
         return next(self.parameters()).device
 
+    @property
+    def hears(self) -> frozenset[str] | None:
+        """The names of the conditions that it hears; None where the conditioner does not say."""
+        return getattr(self.conditioner, "hears", None)
+
     def said(self, x: Batch, t: Times, cond: Cond | None = None) -> Tensor:
         """What the network says of x_t, x [b, *shape], t [b]."""
         scale = 1 / torch.hypot(self.path.alpha(t) * self.data_std, self.path.sigma(t))

@@ -19,7 +19,7 @@ from .checkpoint import Checkpoint
 from .data import decode
 from .errors import PellucidError
 from .files import check_writable, whole, whole_folder
-from .guidance import Classifier, Threshold
+from .guidance import Classifier, Rule, Threshold
 from .noise import Kind
 from .settings import Calls, Count, Natural, Part, Section, Share
 from .types import Model
@@ -79,12 +79,18 @@ class Drawing(Section):
 
     def draw(self, model: Model, progress: Callable[[int, int], None] | None = None) -> Tensor:
         """The samples, [n, *shape] in model units."""
-        x = sampling.sample(model, self.n, batch=self.batch, exact=self.exact, progress=progress, **self.settings())
+        x = sampling.sample(model, self.n, batch=self.batch, exact=self.exact, progress=progress, **self._heard(model))
         return x if self.only is None else x[self.only : self.only + 1]
 
     def trajectory(self, model: Model) -> list[sampling.Step]:
         """The samples' way from noise to data."""
-        return sampling.trajectory(model, self.n, **self.settings())
+        return sampling.trajectory(model, self.n, **self._heard(model))
+
+    def _heard(self, model: Model) -> dict[str, Any]:
+        """The settings, without labels where neither model nor classifier hears them: data may have more classes."""
+        hears = getattr(model, "hears", None)
+        deaf = hears is not None and "label" not in hears and not self.classifier
+        return (self.model_copy(update={"labels": ()}) if deaf else self).settings()
 
     @property
     def guide(self) -> sampling.Guidance:
@@ -92,7 +98,7 @@ class Drawing(Section):
         rule = self._led if self.classifier else self._rule
         if not (share := self.threshold):
             return rule
-        return lambda model: Threshold(share)(rule(model))
+        return lambda model: _kept(share, model.shape)(rule(model))
 
     def _led(self, model: Model) -> Model:
         """The model without conditions, led by the classifier."""
@@ -104,7 +110,7 @@ class Drawing(Section):
         return Classifier(reads.on(model.path), self.guidance)(model)
 
     @property
-    def _rule(self) -> sampling.Guidance:
+    def _rule(self) -> Rule:
         extras = {"rescale": self.rescale} if self.rescale else {}
         return guidance.made(self.rule, scale=self.guidance, interval=self.interval, **extras)
 
@@ -132,7 +138,14 @@ class Drawing(Section):
     def changed(self, changes: dict[str, Any], eta: float | None = None) -> "Drawing":
         """The same but for these settings."""
         apart = {"only": None} if {"n", "first"} & set(changes) else {}
+        if isinstance(changes.get("sampler"), str):
+            sampling.parted(changes["sampler"], changes.get("grid"))
         new = Drawing.parse(self.model_dump() | apart | changes)
+        if {"guidance", "rule", "rescale", "interval"} & set(changes) and not (new.labels or new._rule.idle):
+            raise PellucidError(
+                f"guidance is {new.guidance:g}, and no label is given that it could strengthen; give --label, such as "
+                "3 or all, or leave guidance out."
+            )
         if eta is None:
             return new
         sampler = sampling.with_eta(new.sampler, eta)
@@ -145,13 +158,14 @@ class Drawing(Section):
     def words(self, shape: tuple[int, ...]) -> dict[str, str]:
         """The text chunks of a PNG."""
         sampler, grid = (part if isinstance(part, str) else part["name"] for part in (self.sampler, self.grid))
+        size = {"Size": "x".join(map(str, shape[:0:-1]))} if is_picture(shape) else {}
         settings = {
             "Steps": self.steps,
             "Sampler": sampler,
             "Schedule type": grid,
-            "CFG scale": self.guidance,
+            "CFG scale": self.guidance if self.labels else 1.0,
             "Seed": self.seed,
-            "Size": "x".join(map(str, shape[:0:-1])),
+            **size,
             "Model hash": self.weights,
             "Model": Path(self.run).name,
             "Version": f"pellucid {__version__}",
@@ -196,6 +210,13 @@ class Drawing(Section):
                 for i, sample in enumerate(decode(x), self.only or 0):
                     words = self.alone(i).words(tuple(sample.shape))
                     pictures.save_png(folder / f"{self.first + i:06d}.png", pictures.plain(sample), words)
+
+
+def _kept(share: float, shape: Sequence[int]) -> Threshold:
+    """The threshold of pictures, which lie in [-1, 1]; other data have no such limit."""
+    if not is_picture(shape):
+        raise PellucidError(f"threshold keeps pictures within [-1, 1], and samples of shape {tuple(shape)} are none.")
+    return Threshold(share)
 
 
 def usual(shape: Sequence[int], labels: tuple[int, ...]) -> int:

@@ -228,6 +228,11 @@ class Oracle:
         """The spectrum of the data, as a denoiser has measured it."""
         return self.data.spectrum
 
+    @property
+    def hears(self) -> frozenset[str]:
+        """The label, where the data have classes."""
+        return frozenset({"label"} if self.data.labels is not None else ())
+
     def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
         return self.data.denoise(x, self.path.alpha(t), self.path.sigma(t), _allowed(self.data.labels, cond))
 

@@ -156,6 +156,11 @@ class Wrapper:
         return getattr(self.model, "spectrum", ())
 
     @property
+    def hears(self) -> frozenset[str] | None:
+        """The names of the conditions that the model hears; None where it does not say."""
+        return getattr(self.model, "hears", None)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision of x."""
         return self.model.dtype

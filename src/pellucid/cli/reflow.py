@@ -38,7 +38,7 @@ def reflow(
     """Straighten a flow by learning again from its own pairs, or distil it into one step, and say how well."""
     import torch
 
-    from .. import checkpoint
+    from .. import checkpoint, drawing
     from ..config import named
     from ..data import load
     from ..files import whole
@@ -57,7 +57,7 @@ def reflow(
     teacher, file = checkpoint.build(found).to(device(on)), Path(recipe.data.source)
     if not begun(file, {"pairs": pairs, "seed": seed, "step of the run": found.meta["step"]}):
         n, seed = pairs or 4096, 1 if seed is None else seed
-        label = torch.arange(n) % len(found.meta["classes"]) if found.meta.get("classes") else None
+        label = torch.arange(n) % len(classes) if (classes := drawing.names(found)) else None
         with progress("pairs") as show:
             made = system.pairs(teacher, n, label, seed=seed, progress=lambda done, n: show(done, n, ""))
         with whole(file.with_suffix(".json")) as told:
@@ -71,7 +71,7 @@ def reflow(
     limit, recipe = recipe.train.minutes, recipe.for_steps(plan.steps)
     trained(kept(recipe, folder, limit), Learner(model, data, plan, aim), "the same command")
     new = checkpoint.build(checkpoint.latest(folder))
-    label = torch.arange(256) % len(data.classes) if data.classes else None
+    label = torch.arange(256) % len(classes) if (classes := drawing.names(found)) else None
     measures: dict[str, Any] = {"one step misses": [system.missed(each, data) for each in (teacher, new)]}
     if kind == "flow":
         measures["bend"] = [system.straightness(each, label=label) for each in (teacher, new)]

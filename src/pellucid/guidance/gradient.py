@@ -48,6 +48,11 @@ class _Led(Wrapper):
         super().__init__(model)
         self.rule = rule
 
+    @property
+    def hears(self) -> frozenset[str] | None:
+        """Whatever the classifier reads, which does not say."""
+        return None
+
     def __call__(self, x: Batch, t: Times, cond: Cond | None = None) -> Denoised:
         d = self.model(x, t, cond if self.rule.hears else None)
         if not cond:

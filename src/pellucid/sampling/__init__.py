@@ -11,7 +11,7 @@ from .inversion import Inversion, invert
 from .loop import legs, start, walk
 from .model import Counted, Guidance, prepare
 from .samples import Step, sample, trajectory
-from .scheme import Scheme, extent, with_eta
+from .scheme import Scheme, extent, parted, with_eta
 
 __all__ = [
     "Counted",
@@ -22,6 +22,7 @@ __all__ = [
     "extent",
     "invert",
     "legs",
+    "parted",
     "prepare",
     "sample",
     "start",

@@ -17,7 +17,7 @@ from ..paths import Path
 from ..samplers import Sampler
 from ..types import Batch, Bound, Model, along
 from .loop import walk
-from .model import Guidance, prepare
+from .model import Asked, prepare
 from .scheme import Scheme, extent
 
 
@@ -39,7 +39,7 @@ def invert(
     grid: Grid | str = "karras",
     rounds: int = 0,
     cond: Conditions = None,
-    guidance: Guidance | float | None = None,
+    guidance: Asked = None,
     path: Path | str | None = None,
 ) -> Inversion:
     """The noise from which `sampler` draws x [n, *shape]: its own steps with their ends swapped, and back again.

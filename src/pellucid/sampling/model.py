@@ -1,34 +1,56 @@
 """What is asked: a model on the path and under the guidance of one's choice, and its conditions; and how often."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
-from ..conditioning import Conditions, spread
+from ..conditioning import Conditions, asked
 from ..denoiser import Repath
 from ..errors import PellucidError
-from ..guidance import CFG
+from ..guidance import CFG, Rule, registry
 from ..paths import Path
 from ..types import Batch, Denoised, Model, Times, Wrapper
 
 Guidance = Callable[[Model], Model]
+Asked = Guidance | float | str | Mapping[str, Any] | None
+"""A guidance as it may be asked for: a scale, any guidance, or the table of a registered one."""
 
 
 def prepare(
     model: Model,
     n: int,
     cond: Conditions,
-    guidance: Guidance | float | None,
+    guidance: Asked,
     path: Path | str | None,
 ) -> tuple[Model, dict[str, Tensor]]:
     """The model with path and guidance around it, and its conditions as tensors that lead with n."""
-    if not isinstance(n, int) or n < 1:
-        raise PellucidError(f"n is {n!r}; expected a whole number, 1 or more.")
+    check(n)
     if path is not None:
         model = Repath(model, path)
-    if guidance is not None:
-        model = (CFG(guidance) if isinstance(guidance, int | float) else guidance)(model)
-    return model, {name: value.to(model.device) for name, value in spread(cond, n).items()}
+    if guidance is None:
+        return model, asked(model, cond, n)
+    rule: Guidance = CFG(guidance) if isinstance(guidance, int | float) else registry.resolve(guidance)
+    if not callable(rule):
+        raise PellucidError(f"guidance is {guidance!r}; expected a scale, a guidance, or the table of one.")
+    model = rule(model)
+    conditions = asked(model, cond, n)
+    if isinstance(rule, Rule) and not conditions and not rule.idle:
+        raise PellucidError(
+            f"guidance is {rule.scale:g}, and there is no condition to strengthen; give one, such as "
+            "cond={'label': 3}, or leave guidance out."
+        )
+    return model, conditions
+
+
+def check(n: int, *, seed: int = 0, first: int = 0, batch: int = 1) -> None:
+    """Refuse counts below 1, and numbers that no noise has: a seed and each sample's number are below 2**63."""
+    for name, value, low in (("n", n, 1), ("batch", batch, 1), ("seed", seed, 0), ("first", first, 0)):
+        if type(value) is not int or value < low:
+            raise PellucidError(f"{name} is {value!r}; expected a whole number, {low} or more.")
+    for name, value in (("seed", seed), ("first + n - 1", first + n - 1)):
+        if value >= 2**63:
+            raise PellucidError(f"{name} is {value}; expected a number below 2**63.")
 
 
 class Counted(Wrapper):

@@ -10,13 +10,12 @@ from typing import NamedTuple
 import torch
 
 from ..conditioning import Conditions
-from ..errors import PellucidError
 from ..grids import Grid
 from ..paths import Path
 from ..samplers import Sampler
 from ..types import Batch, Bound, Denoise, Denoised, Model, Times
 from .loop import begin, walk
-from .model import Guidance, prepare
+from .model import Asked, check, prepare
 from .scheme import Scheme, extent
 
 
@@ -31,7 +30,7 @@ def sample(
     seed: int = 0,
     first: int = 0,
     cond: Conditions = None,
-    guidance: Guidance | float | None = None,
+    guidance: Asked = None,
     batch: int = 64,
     exact: bool = False,
     noise: str = "independent",
@@ -41,14 +40,14 @@ def sample(
     """Draw samples first ... first + n - 1 of `seed`: [n, *shape] in model units.
 
     cond: a tensor [n] or one value for each condition, such as {"label": 3}.
-    guidance: a scale (classifier-free: 1 conditional, 0 unconditional), or any guidance, such as CFG(2, rescale=0.7).
+    guidance: a scale (classifier-free: 1 conditional, 0 unconditional), any guidance, such as CFG(2, rescale=0.7), or
+        its table. One that strengthens a condition needs one.
     exact: each sample is computed alone, so that it is bit-equal whatever the batch; without it, to about 1e-6.
     noise: "independent" in each step, or "brownian": more steps refine the same picture of a stochastic sampler.
     path: sample on another path than the model was trained on.
     progress: called with (samples finished, n).
     """
-    if n < 1 or batch < 1:
-        raise PellucidError(f"n is {n} and batch is {batch}; expected whole numbers, 1 or more.")
+    check(n, seed=seed, first=first, batch=batch)
     model, conditions = prepare(model, n, cond, guidance, path)
     scheme = Scheme.make(model.path, sampler, steps, grid, noise, extent(model))
     size, out = 1 if exact else batch, []
@@ -81,11 +80,12 @@ def trajectory(
     seed: int = 0,
     first: int = 0,
     cond: Conditions = None,
-    guidance: Guidance | float | None = None,
+    guidance: Asked = None,
     noise: str = "independent",
     path: Path | str | None = None,
 ) -> list[Step]:
     """The way from noise to data of `sample` with the same arguments: steps + 1 points, the first one noise."""
+    check(n, seed=seed, first=first)
     model, conditions = prepare(model, n, cond, guidance, path)
     scheme = Scheme.make(model.path, sampler, steps, grid, noise, extent(model))
     index = torch.arange(first, first + n)

@@ -35,12 +35,12 @@ class Scheme(NamedTuple):
         noise: str = "independent",
         extent: Extent = ONE,
     ) -> "Scheme":
-        """A scheme for data of this extent, from names or objects; a grid in the sampler's name wins (Euler Karras)."""
+        """A scheme for data of this extent, from names or objects; a sampler's name may bring the grid."""
         if noise not in sources:
             raise unknown("noise", noise, sources)
         if isinstance(sampler, str):
-            sampler, named = samplers.names.split(sampler)
-            grid = named or grid
+            sampler, named = parted(sampler, None if grid == "scales" else grid)
+            grid = grid if named is None else named
         times = grids.registry.resolve(grid)(path, steps, extent)
         return Scheme(samplers.registry.resolve(sampler).of(extent), times, sources[noise])
 
@@ -48,6 +48,15 @@ class Scheme(NamedTuple):
 def extent(model: Model) -> Extent:
     """How far the model's data reaches: its `data_std`, or 1 where it does not say, its size, its `spectrum`."""
     return Extent(max(getattr(model, "data_std", 1.0), POINT), math.prod(model.shape), getattr(model, "spectrum", ()))
+
+
+def parted(label: str, grid: Grid | str | None) -> tuple[str, Grid | str | None]:
+    """The sampler and the grid of a label that may name one ("Euler Karras"), and of the grid asked for beside it."""
+    sampler, named = samplers.names.split(label)
+    if named and grid is not None and grids.registry.resolve(grid) != grids.registry.make(named):
+        said = grid if isinstance(grid, str) else grids.registry.describe(grids.registry.resolve(grid))["name"]
+        raise PellucidError(f"sampler {label!r} brings the grid {named!r}, and grid is {said!r}; leave one out.")
+    return sampler, named or grid
 
 
 def with_eta(named: Sampler | str | Mapping[str, Any], eta: float) -> Sampler:
