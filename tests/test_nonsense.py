@@ -90,4 +90,5 @@ def test_the_list_of_samplers_shows_what_they_promise(capsys: pytest.CaptureFixt
         main(["list", "samplers"])
     head, *lines = capsys.readouterr().out.strip().splitlines()
     assert head.split() == ["name", "order", "stochastic", "calls", "aliases", "what"]
-    assert any(line.split()[:4] == ["dpmpp-sde", "2", "yes", "2"] for line in lines)
+    for row in ("dpmpp-sde 2 yes 2", "dpmpp-3m-sde 1 yes 1", "lcm none yes 1", "dpmpp-3m 3 no 1"):  # of laws
+        assert any(line.split()[:4] == row.split() for line in lines), row

@@ -200,6 +200,12 @@ def test_what_has_no_inverse_says_so(name: str, rounds: int) -> None:
         ("Euler SGM Uniform", "euler", "uniform"),
         ("Euler Polyexponential", "euler", "lam"),
         ("LMS Karras", "lms", "karras"),
+        ("Euler Uniform", "euler", "linspace"),
+        ("Euler Automatic", "euler", None),
+        ("DPM++ 2M DDIM", "dpmpp-2m", "ddim-uniform"),
+        ("DPM++ 2M DDIM Uniform", "dpmpp-2m", "ddim-uniform"),
+        ("DDIM", "ddim", None),
+        ("Euler a Turbo", "ddpm", "trailing"),
         ("DPM2 Karras", "dpm-2", "karras"),
         ("Euler a", "ddpm", None),
         ("uni_pc_bh2", "unipc-3", None),
@@ -213,8 +219,23 @@ def test_what_has_no_inverse_says_so(name: str, rounds: int) -> None:
 def test_labels_are_a_sampler_and_a_grid(label: str, sampler: str, grid: str | None) -> None:
     name, named = split(label)
     assert samplers.registry.make(name) == samplers.registry.make(sampler) and named == grid
-    scheme = Scheme.make(paths.VP(), label, 7, "uniform")
-    assert torch.equal(scheme.times, grids.registry.make(grid or "uniform")(paths.VP(), 7))
+    scheme = Scheme.make(paths.VP(), label, 7, "scales")
+    assert torch.equal(scheme.times, grids.registry.make(grid or "scales")(paths.VP(), 7))
+
+
+@pytest.mark.parametrize(
+    "label, sentence",
+    [
+        ("DDIM CFG++", "take it with the guidance cfg"),
+        ("DDIM CFG++ Karras", "take it with the guidance cfg"),
+        ("DPM++ 2M Align Your Steps", "fit one to yours: pellucid tune"),
+        ("Euler a AYS", "fit one to yours: pellucid tune"),
+    ],
+)
+def test_labels_of_what_is_not_here_are_answered_by_a_sentence(label: str, sentence: str) -> None:
+    with pytest.raises(PellucidError, match=sentence) as caught:
+        Scheme.make(paths.VP(), label, 7, "scales")
+    assert len(str(caught.value)) < 150
 
 
 def test_no_name_stands_for_two_samplers() -> None:

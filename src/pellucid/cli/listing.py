@@ -68,7 +68,8 @@ def _row(registry: "Registry[Any]", name: str) -> dict[str, Any]:
     if registry.family == "sampler":
         sampler = registry.make(name)
         calls = sampler.calls or None  # as many as a tolerance asks for
-        row |= {"order": sampler.order, "stochastic": sampler.stochastic, "calls": calls}
+        order = (sampler.weak or None) if sampler.stochastic else sampler.order  # that of the law of what it draws
+        row |= {"order": order, "stochastic": sampler.stochastic, "calls": calls}
     what = repr(preset) if preset is not None else (cls.__doc__ or "").strip().splitlines()[0]
     what = f"{base}({', '.join(f'{key}={value!r}' for key, value in options.items())})" if options else what
     return row | {"aliases": registry.aliases_of(name), "what": what}

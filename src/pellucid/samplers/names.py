@@ -5,6 +5,7 @@ of a grid ("DPM++ 2M Karras"), and a diffusers scheduler has a configuration (di
 a grid.
 """
 
+from ..errors import PellucidError
 from .ancestral import Ancestral
 from .base import registry
 from .diffusers import of_diffusers as of_diffusers
@@ -64,10 +65,13 @@ _("rk4", RungeKutta("rk4"))
 _("flow-heun", RungeKutta("heun", "velocity", "t"), "flowmatchheundiscretescheduler")
 _("flow-2m", Multistep(order=2, variable="velocity", clock="t"), "vab", "velocity-adams")
 
-GRIDS = {"karras": "karras", "exponential": "lam", "sgm uniform": "uniform", "simple": "uniform", "lu": "lam"}
+GRIDS: dict[str, str | None] = {"karras": "karras", "exponential": "lam", "sgm uniform": "uniform", "lu": "lam"}
 GRIDS |= {"polyexponential": "lam", "beta": "beta", "normal": "linspace", "ddim uniform": "ddim-uniform"}
-GRIDS |= {"kl optimal": "kl-optimal", "linear quadratic": "linear-quadratic"}
-"""Grids as a label names them at its end."""
+GRIDS |= {"kl optimal": "kl-optimal", "linear quadratic": "linear-quadratic", "simple": "uniform"}
+GRIDS |= {"uniform": "linspace", "ddim": "ddim-uniform", "turbo": "trailing", "automatic": None}
+"""Grids as the web interfaces name them at a label's end; their uniform is what others call normal."""
+FITTED = "align your steps", "align your steps 11", "align your steps 32", "ays", "gits"
+"""Grids that were fitted to models of others."""
 LABELS = {"restart": ("heun", "restart")}
 """Labels that mean a sampler on a grid."""
 
@@ -75,6 +79,8 @@ for _known in ("euler", "euler_ancestral", "dpmpp_2s_ancestral", "dpmpp_2m", "re
                "res_multistep_ancestral", "gradient_estimation"):  # fmt: skip
     for _name in (f"{_known}_cfg_pp", f"sample_{_known}_cfg_pp"):
         registry.refuse(_name, f"is sampler {_known!r} under a guidance; take {_known!r} with the guidance cfg++.")
+for _known in ("ddim", "euler", "euler a", "dpm++ 2m", "dpm++ 2s a"):
+    registry.refuse(f"{_known} cfg++", f"is sampler {_known!r} under a guidance; take it with the guidance cfg++.")
 for _name in ("heunpp2", "sample_heunpp2"):
     registry.refuse(_name, "weighs its three calls by sigma, which is of first order; take heun or bosh3.")
 for _name in ("ddiminverse", "dpmsolvermultistepinverse"):
@@ -88,8 +94,14 @@ def split(label: str) -> tuple[str, str | None]:
     label = label.lower()
     if label in LABELS:
         return LABELS[label]
-    for ending, grid in GRIDS.items():
+    for ending, grid in (*GRIDS.items(), *((name, name) for name in FITTED)):
         sampler = label.removesuffix(ending).rstrip(" _-")
-        if sampler != label and label not in registry.aliases and sampler in registry.aliases:
-            return sampler, grid
+        known = sampler in registry.aliases or sampler in registry.refused
+        if sampler == label or label in registry.aliases or not known:
+            continue
+        if ending in FITTED:
+            raise PellucidError(
+                f"the grid of {label!r} was fitted to models of others; fit one to yours: pellucid tune RUN --nfe 8."
+            )
+        return sampler, grid
     return label, None
