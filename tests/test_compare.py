@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pellucid import cli, compare
+from pellucid.compare import entrant, table
 from pellucid.compare import row as row_
-from pellucid.compare import table
 from pellucid.config import Recipe
 from pellucid.data import Dataset, Split, load
 from pellucid.errors import PellucidError
@@ -88,16 +88,25 @@ def test_a_column_says_what_is_better_as_its_metric_does() -> None:
     assert {key: say for key, (_, say) in table.COLUMNS.items()} == {key: better[key] for key in table.COLUMNS}
 
 
+def test_seconds_are_of_all_that_trained(tmp_path: Path) -> None:
+    """Begun at 100 and 200, the second no quicker at its first row than the first at its last."""
+    rows = [{"step": 1, "seconds": 3.0, "time": 103.0}, {"step": 2, "seconds": 5.0, "time": 105.0}]
+    rows += [{"step": 2, "held_out": 1.0, "time": 105.1}, {"step": 3, "seconds": 6.0, "time": 206.0}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert entrant.spent(tmp_path) == 11.0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("system", "beside"), [("adm", "classifier"), ("gan", "checkpoints")])
 def test_what_was_trained_is_drawn_again_and_not_trained_anew(system: str, beside: str, tmp_path: Path) -> None:
     """With its classifier, where one leads; the same samples come of it."""
     small = ["net.width=8", "net.blocks=1", "net.head=8", "net.groups=4", "train.batch=8", "sample.steps=2"]
     (tmp_path / "few.toml").write_text(Recipe.load("digits", small).toml())
-    (entrant,), data = compare.entrants([system]), load("digits")
+    (one,), data = compare.entrants([system]), load("digits")
     asked = str(tmp_path / "few.toml"), data, tmp_path / system, 0.002, 12, 0, lambda done, total, words: None
-    first, again = entrant.enter(*asked), entrant.enter(*asked)
+    first, again = one.enter(*asked), one.enter(*asked)
     assert first.x.shape == (12, 1, 8, 8) and torch.equal(first.x, again.x) and first.steps == again.steps > 0
+    assert first.seconds == again.seconds > 0
     assert list(first.label) == [*range(10), 0, 1] and (tmp_path / system / beside).is_dir()
 
 

@@ -5,6 +5,7 @@ spends a quarter of the budget on the classifier that leads it, `reflow` half on
 makes; `gan` plays for all of it.
 """
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from ..data import Dataset, load
 from ..denoiser import Denoiser, NoisyClassifier
 from ..drawing import Drawing, is_picture
 from ..errors import unknown
+from ..files import whole
 from ..guidance import Classifier
 from ..sampling import Counted, Guidance
 from ..systems import classifier, gan, reflow
@@ -90,23 +92,25 @@ def _reader(
     recipe: Recipe, data: Dataset, folder: Path, minutes: float, show: Show
 ) -> tuple[NoisyClassifier, int, float]:
     """Who reads the classes of the recipe's data through noise, trained in `folder` or gone on with there."""
-    held, model, seconds = _held(folder), recipe.build(data), 0.0
+    held, model = _held(folder), recipe.build(data)
     plan = recipe.for_steps(held or 1).plan(model, data)
     learner = classifier.learner(model.config(), data, plan, None if held else minutes)
     for report in _run(folder, recipe, learner.plan.steps).fit(learner):
-        seconds = report.seconds
         show(report.step, report.steps, f"its classifier, loss {report.loss:.4f}")
-    return checkpoint.classifier(latest(folder)), learner.plan.steps, seconds
+    return checkpoint.classifier(latest(folder)), learner.plan.steps, spent(folder)
 
 
 def _reflow(source: str, data: Dataset, folder: Path, minutes: float, n: int, seed: int, show: Show) -> Drawn:
     kept, half = folder / "pairs.npz", [f"train.minutes={minutes / 2}", f"train.seed={seed}"]
     flow, steps, seconds = _trained(Recipe.load(source, half, "flow"), data, folder / "flow", show)
-    if not kept.exists():
+    told = kept.with_suffix(".json")
+    if not (kept.exists() and told.exists()):
         began = time.perf_counter()
         label = torch.arange(PAIRS) % len(data.classes) if data.classes else None
         reflow.save(kept, reflow.pairs(flow, PAIRS, label, steps=12, seed=seed + 1))
-        seconds += time.perf_counter() - began
+        with whole(told) as file:
+            file.write_text(json.dumps({"seconds": time.perf_counter() - began}), "utf-8")
+    seconds += json.loads(told.read_text("utf-8"))["seconds"]
     again = Recipe.load(source, half, "flow")
     second = _drawn(again, load(str(kept), held_out=0.0), folder, n, seed, show, flow)
     return second._replace(steps=second.steps + steps, seconds=second.seconds + seconds)
@@ -118,18 +122,22 @@ def _gan(source: str, data: Dataset, folder: Path, minutes: float, n: int, seed:
         rules = replace(rules, batch=256, lr=1e-3, left=0.0)
     found = latest(folder) if folders(folder) else None
     rules = gan.Rules(**found.meta["config"]["game"]) if found else gan.sized(data, rules, minutes)
-    game, began = gan.GAN(data, rules), time.perf_counter()
+    game, seconds = gan.GAN(data, rules), 0.0
     if found:
         game.restore(found)
+        seconds = float(found.meta.get("seconds", 0.0))
+    began = time.perf_counter() - seconds
     while game.step < rules.steps:
         loss, _ = game.advance()
         if game.step % max(50, rules.steps // 4) == 0 or game.step == rules.steps:
-            checkpoint.save(folder / "checkpoints" / f"step_{game.step:07d}", game.tensors(), game.meta())
+            seconds = time.perf_counter() - began
+            meta = {**game.meta(), "seconds": seconds}
+            checkpoint.save(folder / "checkpoints" / f"step_{game.step:07d}", game.tensors(), meta)
             checkpoint.prune(folder, 2)
         show(game.step, rules.steps, f"the generator's loss {loss:.2f}")
     label, start = _labels(data, n), time.perf_counter()
     x = game.draw(n, label, seed)
-    return Drawn(x, label, game.step, start - began, 1, 100 * (time.perf_counter() - start) / n)
+    return Drawn(x, label, game.step, seconds, 1, 100 * (time.perf_counter() - start) / n)
 
 
 def _labels(data: Dataset, n: int) -> Tensor | None:
@@ -141,14 +149,25 @@ def _trained(
 ) -> tuple[Denoiser, int, float]:
     """The recipe's model, trained in `folder` or gone on with there; its steps and seconds."""
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
-    model, held, seconds = recipe.build(data), _held(folder), 0.0
+    model, held = recipe.build(data), _held(folder)
     if start is not None:
         model.load_state_dict(start.state_dict())
     plan = (recipe.for_steps(held) if held else recipe).plan(model, data)
     for report in _run(folder, recipe, plan.steps).fit(Learner(model, data, plan, recipe.aim())):
-        seconds = report.seconds
         show(report.step, report.steps, f"loss {report.loss:.4f}")
-    return checkpoint.build(latest(folder)), plan.steps, seconds
+    return checkpoint.build(latest(folder)), plan.steps, spent(folder)
+
+
+def spent(folder: Path) -> float:
+    """The seconds of training that led to a run's last row: of every process that went on with it, by its record."""
+    total = seconds = wrote = 0.0
+    for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        if "seconds" in row:
+            anew = row["time"] - row["seconds"] >= wrote  # its loop began after the row before
+            total += row["seconds"] - (0.0 if anew else seconds)
+            seconds, wrote = row["seconds"], row["time"]
+    return total
 
 
 def _held(folder: Path) -> int | None:

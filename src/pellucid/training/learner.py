@@ -261,7 +261,7 @@ class Learner:
     def _is_mine(self, meta: dict[str, Any]) -> None:
         course = self._course()
         mine = json.loads(json.dumps(self.model.config() | course))
-        theirs = {key: meta.get(key, mine[key]) for key in course} | meta["config"]
+        theirs = meta["config"] | {key: meta.get(key, mine[key]) for key in course}
         for key in mine.keys() - {"data_std", "spectrum"}:  # measured: its last digits are the machine's
             if mine[key] != theirs[key]:
                 difference = f"{key} = {theirs[key]!r}, not {mine[key]!r}"
