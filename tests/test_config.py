@@ -200,6 +200,14 @@ def test_a_recipe_that_is_not_there(spec: str, said: str) -> None:
 def test_data_alone_is_a_recipe(tmp_path: Path) -> None:
     assert Recipe.load("moons").data.source == "moons"
     assert Recipe.load("moons").net == Recipe.load("toy-2d").net
+    for i, (x, recipe) in enumerate(((np.zeros((50, 5)), "toy-2d"), (np.zeros((50, 1, 8)), "pictures"))):
+        np.savez(tmp_path / f"{i}.npz", y=np.arange(50), x=x)
+        found = Recipe.load(str(tmp_path / f"{i}.npz"))
+        assert found.net == Recipe.load(recipe).net and found.read().shape == x.shape[1:]
+    for damage in (b"", b"PK", (tmp_path / "0.npz").read_bytes()[:700]):
+        (tmp_path / "0.npz").write_bytes(damage)
+        with pytest.raises(PellucidError, match="cannot be read"):
+            Recipe.load(str(tmp_path / "0.npz")).read()
     folder = Recipe.load(tmp_path, ["data.size=16"])
     assert (folder.name, folder.data.source, folder.data.size) == (tmp_path.name, str(tmp_path), 16)
     assert folder.net == Recipe.load("pictures").net

@@ -480,7 +480,7 @@ REFUSED: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("head is 5", (3, 8, 8), {"head": 5}),
     ("more than one position", (3, 4, 4), {"multipliers": [1, 1, 1], "attention": []}),
     ("give 1 to 3", (3, 8, 8), {"multipliers": []}),
-    ("1 to 3 sides", (3,), {}),
+    ("1 to 3 sides, or net=mlp for points", (3,), {}),
     ("blocks is 0", (3, 8, 8), {"blocks": 0}),
     ("multiplier 1 is 0", (3, 8, 8), {"multipliers": [1, 0]}),
     ("dropout is 1.0", (3, 8, 8), {"dropout": 1.0}),
@@ -503,7 +503,7 @@ def test_options_that_can_do_nothing_are_refused(why: str, shape: tuple[int, ...
     ("why", "shape", "options"),
     [
         ("do not cover sides", (3, 8, 9), {}),
-        ("1 to 3 sides", (3,), {}),
+        ("1 to 3 sides, or net=mlp for points", (3,), {}),
         ("head is 5 at width 16", (3, 8, 8), {"head": 5}),
         ("head is 1 at width 16", (3, 8, 8), {"head": 1}),
         ("depth is 0", (3, 8, 8), {"depth": 0}),

@@ -89,8 +89,8 @@ class Recipe(Section):
         """The recipe that `spec` means, as a system of the literature would have it, with `key.sub=value` overrides.
 
         spec: the name of a shipped recipe, a .toml file, the folder of a run, or a source of data, which the recipe
-        "toy-2d" or "pictures" then trains on. system: ddpm, edm, flow, ...: its mathematics over the recipe's data,
-        network and pace.
+        "toy-2d" (if it holds points) or "pictures" then trains on. system: ddpm, edm, flow, ...: its mathematics over
+        the recipe's data, network and pace.
         """
         table = find(str(spec))
         if system is not None:

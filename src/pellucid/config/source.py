@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoint import folders
-from ..data import toys
+from ..data import arrays, toys
 from ..errors import PellucidError, unknown
 
 
@@ -31,8 +31,10 @@ def find(spec: str) -> dict[str, Any]:
         return {"name": path.stem, **_read(path)}
     toy = spec.lower() in toys.registry.aliases
     if toy or path.exists() or spec.startswith("hub:"):
-        table = tomllib.loads(recipes["toy-2d" if toy else "pictures"])
-        data = {"source": spec} if path.suffix == ".npz" else {**table["data"], "source": spec}  # arrays stay
+        array = not toy and path.suffix == ".npz"
+        points = toy or array and arrays.are_points(path)
+        table = tomllib.loads(recipes["toy-2d" if points else "pictures"])
+        data = {"source": spec} if array else {**table["data"], "source": spec}  # arrays stay as they are
         return table | {"name": Path(path.resolve().name.removeprefix("hub:")).stem, "data": data}
     if len(path.parts) > 1 or path.suffix:
         raise PellucidError(f"there is no {spec}; expected a recipe, a run, or a source of data.")

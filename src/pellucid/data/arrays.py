@@ -19,6 +19,7 @@ from .dataset import Dataset, Options, Split, hold_out
 SAMPLES = ("x", "images", "arr_0", "x_train")
 CLASSES = 100_000  # more have to be fewer than the samples: each is a row of an embedding
 LABELS = ("y", "labels", "label", "arr_1", "y_train")
+WRONG = (ValueError, TypeError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def npz(path: Path, options: Options) -> Dataset:
@@ -43,17 +44,29 @@ def npz(path: Path, options: Options) -> Dataset:
     return Dataset(str(path), train, test, tuple(str(i) for i in range(last + 1)))
 
 
+def are_points(path: Path) -> bool:
+    """Whether the samples of an .npz file are points [n, d]: only the head of their array is read, and nothing said."""
+    try:
+        with zipfile.ZipFile(path) as inside:
+            name = next(f"{key}.npy" for key in SAMPLES if f"{key}.npy" in inside.namelist())
+            with inside.open(name) as file:
+                np.lib.format.read_magic(file)
+                shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    except (*WRONG, StopIteration, NotImplementedError, RuntimeError):
+        return False  # whoever reads it all says why
+    return len(shape) == 2
+
+
 def _kind(half: Split) -> str:
     kind = str(half.x.dtype).removeprefix("torch.")
     return f"{kind} {list(half.x.shape[1:])} {'with' if half.label is not None else 'without'}"
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    wrong = (ValueError, TypeError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in (*SAMPLES, *LABELS, "x_test", "y_test", "noise") if key in file}
-    except wrong as error:
+    except WRONG as error:
         junk = "pickle" in str(error)  # numpy's guess, and its advice is to trust it
         reason = "it is no .npz, or holds objects" if junk else str(error).rstrip(".")
         raise PellucidError(

@@ -202,7 +202,9 @@ class DiT(Network):
 def _fits(shape: tuple[int, ...], patch: int, width: int, head: int) -> None:
     """Refuse shapes and sizes that a transformer can do nothing with."""
     if len(shape) - 1 not in CONV:
-        raise PellucidError(f"a DiT is asked for shape {shape}; expected (channels, *sides) with 1 to 3 sides.")
+        raise PellucidError(
+            f"a DiT is asked for shape {shape}; expected (channels, *sides) with 1 to 3 sides, or net=mlp for points."
+        )
     if any(side % patch for side in shape[1:]):
         raise PellucidError(f"patches of {patch} do not cover sides {shape[1:]}; give a patch that divides them.")
     if width % head or head % 2:

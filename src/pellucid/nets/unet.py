@@ -139,7 +139,9 @@ class UNet(Network):
 def attending(shape: tuple[int, ...], levels: int, attention: int | Sequence[int]) -> list[bool]:
     """Which levels attend; refuses shapes, levels and resolutions that a U-Net can do nothing with."""
     if len(shape) - 1 not in LAYOUT:
-        raise PellucidError(f"a U-Net is asked for shape {shape}; expected (channels, *sides) with 1 to 3 sides.")
+        raise PellucidError(
+            f"a U-Net is asked for shape {shape}; expected (channels, *sides) with 1 to 3 sides, or net=mlp for points."
+        )
     side = max(shape[1:])
     sides = [-(-side // 2**level) for level in range(levels)]  # rounding up
     if not sides or sides[-1] < 2:
