@@ -144,6 +144,8 @@ REFUSED = [
     ("FlowMatchEulerDiscrete", {"invert_sigmas": True}, "invert_sigmas is True"),
     ("FlowMatchEulerDiscrete", {"shift_terminal": 0.1}, "shift_terminal is 0.1"),
     ("FlowMatchEulerDiscrete", {"use_karras_sigmas": True}, "use_karras_sigmas is true on a flow"),
+    ("UniPCMultistep", {"use_flow_sigmas": True, "use_dynamic_shifting": True}, "set it to false and flow_shift to e"),
+    ("DEISMultistep", {"use_flow_sigmas": True, "use_dynamic_shifting": True}, "set it to false and flow_shift to e"),
     ("IPNDM", {}, "times of its own; take sampler 'ipndm'"),
     ("UnCLIP", {}, "times of its own; take sampler 'ddpm'"),
 ]
@@ -163,6 +165,8 @@ def test_settings_that_decide_the_sampler_are_read() -> None:
         assert read("DDPM", variance_type=kind) == samplers.registry.make(ours)
     three = read("SASolver", predictor_order=3, corrector_order=4)
     assert (three.order, three.corrector) == (3, 4)
+    short = read("SASolver", num_train_timesteps=500)
+    assert 0 < short.low < short.high == float("inf")
     table = paths.LinearTable()
     times = torch.tensor([0.201, 0.801], dtype=torch.float64)
     torch.testing.assert_close(torch.tensor([three.low, three.high]).double(), torch.exp(-table.lam(times)), rtol=1e-5,

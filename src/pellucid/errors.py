@@ -14,9 +14,9 @@ def is_short_of_memory(error: RuntimeError) -> bool:
     return "alloc" in said or "out of memory" in said
 
 
-def unknown(what: str, got: object, known: Iterable[str]) -> PellucidError:
-    """The error for a name that is not in `known`: the nearest match if there is one, else all names."""
+def unknown(what: str, got: object, known: Iterable[str], few: Iterable[str] = ()) -> PellucidError:
+    """The error for a name that is not in `known`: the nearest match if there is one, else all names, or the `few`."""
     names = sorted(known)
     near = get_close_matches(str(got).lower(), names, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(names)}."
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(few or names)}."
     return PellucidError(f"unknown {what} {str(got)!r}; {hint}")

@@ -79,7 +79,7 @@ class Registry(Generic[Part]):
         if name.lower() in self.refused:
             raise PellucidError(f"{self.family} {name!r} {self.refused[name.lower()]}")
         if name.lower() not in self.aliases:
-            raise unknown(self.family, name, self.aliases)
+            raise unknown(self.family, name, self.aliases, self.names())
         return self.aliases[name.lower()]
 
     def names(self) -> list[str]:

@@ -87,9 +87,9 @@ def _deis(config: Config) -> Table:
 
 
 def _sa_solver(config: Config) -> Table:
-    """Noise between their indices 200 and 800."""
+    """Noise between their indices 200 and 800, whatever the length of the table."""
     _one(config, "algorithm_type", "data_prediction")
-    low, high = _table(config)[[200, 800]].tolist()
+    low, high = (torch.cat([_table(config), torch.full((801,), math.inf)])[[200, 800]]).tolist()
     orders = {"order": config.get("predictor_order", 2), "corrector": config.get("corrector_order", 2)}
     return orders | {"low": low, "high": high}
 
@@ -167,13 +167,22 @@ def _solver(config: Config) -> Table:
     if table := _in_sigma(config, "linspace"):
         return table
     if config.get("use_flow_sigmas"):
+        _given(config)
         return _shifted(config, "flow_shift", {"name": "uniform", "high": 1 - 1 / _n(config)})
     return _whole(config, "linspace", 1)
 
 
 def _unipc_times(config: Config) -> Table:
-    flow = config.get("use_flow_sigmas") and not _in_sigma(config, "linspace")
-    return _shifted(config, "flow_shift", {"name": "uniform", "low": 1 / _n(config)}) if flow else _solver(config)
+    """As the others, but its flow begins at 1 and aims at the cleanest index."""
+    if _in_sigma(config, "linspace") or not config.get("use_flow_sigmas"):
+        return _solver(config)
+    _given(config)
+    return _shifted(config, "flow_shift", {"name": "uniform", "low": 1 / _n(config)})
+
+
+def _given(config: Config) -> None:
+    if config.get("use_dynamic_shifting"):
+        raise PellucidError("use_dynamic_shifting is true, and mu is not said; set it to false and flow_shift to e^mu.")
 
 
 def _fractional(config: Config) -> Table:
