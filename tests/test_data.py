@@ -452,6 +452,15 @@ def test_parquet_that_is_in_neither_half_is_named(held: str, tmp_path: Path) -> 
     assert load(tmp_path).test is None  # a held-out half alone is all there is
 
 
+def test_each_caption_of_a_parquet_row_is_a_sample(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    data = load(save(tmp_path / "lists.parquet", table(3, captions=[["one", "two"], [], ["three"]])))
+    assert data.train.text == ("one", "two", "", "three")
+    assert data.train.x[:, 0, 0, 0].tolist() == [0, 0, 1, 2]
+    large = pyarrow.array(["one", None], pyarrow.large_string())  # as polars writes them
+    assert load(save(tmp_path / "large.parquet", table(2, prompt=large))).train.text == ("one", "")
+
+
 def test_bad_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     pyarrow = pytest.importorskip("pyarrow")

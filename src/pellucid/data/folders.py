@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ..errors import PellucidError
-from .listing import HELD, LABEL, TEXT, Listing, unused
+from .listing import HELD, LABEL, TEXT, Listing, each, unused
 from .pictures import SUFFIXES, Readable, Row, Unreadable
 
 TABLES = ("metadata.csv", "metadata.jsonl")
@@ -130,17 +130,13 @@ def _said_by(name: str, table: Readable) -> Said:
     return [
         (PurePosixPath(line["file_name"]), _word(line.get(label)), _word(said))
         for line in lines
-        for said in _each(line.get(caption))
+        for said in each(line.get(caption))
     ]
 
 
 def _column(columns: Sequence[str], names: tuple[str, ...]) -> str | None:
     """The first of the names that is among the columns."""
     return next((name for name in names if name in columns), None)
-
-
-def _each(said: object) -> list[object]:
-    return said if isinstance(said, list) and said else [said]
 
 
 def _json_lines(text: str) -> Iterator[Any]:

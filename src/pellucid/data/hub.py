@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PellucidError
-from .listing import HELD, LABEL, TEXT, Listing, unused
+from .listing import HELD, LABEL, TEXT, Listing, each, unused
 from .pictures import Row, Unreadable
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _columns(name: str, features: "datasets.Features") -> Columns:
     image = find(datasets.Image, IMAGE)
     if image is None:
         raise PellucidError(f"{name} has no column of pictures among {', '.join(features)}; expected one named image.")
-    text = next((column for column in TEXT if features.get(column) == datasets.Value("string")), None)
+    text = next((column for column in TEXT if _is_text(features.get(column))), None)
     return Columns(image, find(datasets.ClassLabel, LABEL), text)
 
 
@@ -114,7 +114,14 @@ def _rows(half: str, table: "datasets.Dataset", columns: Columns, classes: tuple
     for i, (picture, label, text) in enumerate(zip(pictures, labels, texts, strict=True)):
         known = classes and isinstance(label, int) and 0 <= label < len(classes)
         word = classes[label] if known else None if label is None else str(label)
-        yield Row(f"{half} row {i}", _source(picture), word, text)
+        for said in each(text):
+            yield Row(f"{half} row {i}", _source(picture), word, str(said) if said else None)
+
+
+def _is_text(feature: object) -> bool:
+    """Whether a column holds a text, or a list of them."""
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
+    return getattr(inner, "dtype", None) in ("string", "large_string")
 
 
 def _source(picture: dict[str, Any] | None) -> bytes | Path | Unreadable:

@@ -50,6 +50,11 @@ def _by_value(label: str) -> tuple[int, float, str]:
     return (0, float(label), label) if NUMBER.fullmatch(label) else (1, 0, label)
 
 
+def each(said: object) -> Sequence[object]:
+    """The captions of one picture, of which each makes a sample: a list of them, or one, or none."""
+    return said if isinstance(said, list) and said else [said]
+
+
 def unused(name: str, many: str, held: str | None) -> Row:
     """What is in neither half, and how much that is, as one row that is left out and says so."""
     other = f" and {held} is held out" if held else ""
