@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from pellucid import PellucidError, grids, paths, sample, samplers
+from pellucid import CFG, PellucidError, grids, paths, sample, samplers
 from pellucid.cli import main
 from pellucid.explain.verify.theorem import all_samplers, formulas, mixture, one_of_each_kind
+from pellucid.guidance import Threshold
 from pellucid.sampling import with_eta
 
 ORACLE = mixture().at(paths.Cosine())
@@ -50,6 +51,10 @@ NONSENSE: list[tuple[str, Any, str]] = [
     ("rho=-1", lambda: samplers.Multistep(2, rho=-1.0), "rho is -1.0; expected 0"),
     ("rho of eps", lambda: samplers.Multistep(2, rho=1.0, variable="eps"), "take variable = 'x0'"),
     ("a tolerance of 0", lambda: samplers.Adaptive(atol=0.0), "expected positive numbers"),
+    ("a low beyond the way", lambda: samplers.Adaptive(low=1e9), "and low below 1"),
+    ("an interval of one", lambda: CFG(2.0, (0.2,)), "expected two rising times"),
+    ("no interval", lambda: CFG(2.0, None), "expected two rising times"),
+    ("a share in words", lambda: Threshold(share="a"), "share is 'a' and limit 1.0; expected a share"),
     ("a list for a sampler", lambda: sample(ORACLE, 1, sampler=["heun"]), r"sampler is \['heun'\]; expected a name"),
     *((f"a count of {n}", lambda n=n: grids.Trailing(n=n), "expected a whole number from 1")
       for n in (0, 2.0, True, 10**7)),

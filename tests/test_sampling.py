@@ -157,6 +157,11 @@ def test_progress_counts_finished_samples() -> None:
 
 def test_eta_belongs_to_ancestral_samplers() -> None:
     assert with_eta("ddim", 0.3) == samplers.Ancestral(0.3)
+    assert with_eta("dpm2-a", 0.3).eta == 0.3 and with_eta("heun", 0) == samplers.registry.make("heun")
+    with pytest.raises(PellucidError, match="'lcm' draws noise by its gamma; take ddim"):
+        with_eta("lcm", 0.3)
+    with pytest.raises(PellucidError, match="has no eta; take ddim"):
+        with_eta("dpmpp-sde", 0)  # which draws noise
     with pytest.raises(PellucidError, match="has no eta; take ddim"):
         with_eta("heun", 0.3)
 

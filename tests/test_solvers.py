@@ -187,6 +187,23 @@ def test_what_has_no_inverse_says_so(name: str, rounds: int) -> None:
         invert(ORACLE, draw(), sampler=name, rounds=rounds)
 
 
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"x": torch.zeros(2, 3)}, r"x is of shape \[2, 3\]; expected samples of \[2\]"),
+        ({"x": torch.zeros(2)}, r"x is of shape \[2\]; expected"),
+        ({"x": torch.full((1, 2), math.nan)}, "x holds numbers that are not finite"),
+        ({"steps": 1}, "steps is 1; expected a whole number, 2 or more"),
+        ({"rounds": -1}, "rounds is -1; expected a whole number, 0 or more"),
+        ({"rounds": 1.5}, "rounds is 1.5; expected"),
+        ({"grid": "restart"}, "the grid goes back up"),
+    ],
+)
+def test_what_cannot_be_inverted_is_refused(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(PellucidError, match=sentence):
+        invert(ORACLE, **{"x": torch.zeros(1, 2)} | wrong)
+
+
 # Names
 
 

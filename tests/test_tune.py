@@ -14,6 +14,7 @@ from PIL import Image
 from conftest import one_of_each_kind
 from pellucid import PellucidError, fitting, grids, oracle, paths, samplers
 from pellucid.cli import main
+from pellucid.cli.tune import report
 from pellucid.fitting.exact import Exact, Part, Way, gains
 from pellucid.fitting.local import errors
 from pellucid.fitting.polish import equations, mean_error, polish
@@ -381,3 +382,9 @@ def test_a_mistake_is_one_sentence(digits: Path, pellucid: Command, line: str, s
     answer = pellucid("tune", *line.format(run=digits).split())
     assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1 and not answer.out
     assert (digits / "fitted.json").read_text() == before
+
+
+def test_a_fit_that_gains_nothing_says_so() -> None:
+    none = made(gain=(-0.002, 0.02))
+    assert "no gain is sure over the best stock grid: ddim at 2 calls" in report("run", [none, made()])
+    assert "no gain" not in report("run", [made()])

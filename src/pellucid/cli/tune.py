@@ -140,4 +140,6 @@ def report(run: str, fits: "list[Fit]") -> str:
     ]
     best = min(fits, key=lambda fit: (fit.nfe != fits[-1].nfe, fit.error[0]))
     draw = f"pellucid sample {run} --grid fitted"
-    return f"{table(rows)}\n\nkept in {Path(run) / 'fitted.json'}; draw with {fitting.called(best.made)}: {draw}"
+    idle = [f"{fitting.called(f.made)} at {f.nfe} calls" for f in fits if f.gain[0] <= f.gain[1]]
+    said = f"\n\nno gain is sure over the best stock grid: {', '.join(idle)}; that grid serves as well" if idle else ""
+    return f"{table(rows)}{said}\n\nkept in {Path(run) / 'fitted.json'}; draw with {fitting.called(best.made)}: {draw}"

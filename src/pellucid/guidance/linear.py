@@ -30,7 +30,6 @@ class CFG(Rule):
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 <= self.rescale <= 1:
             raise PellucidError(f"the guidance rescale is {self.rescale}; expected a number from 0 to 1.")
 

@@ -57,9 +57,10 @@ class Threshold:
     limit: Positive = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1 or not self.limit > 0:
+        numbers = all(isinstance(value, int | float) for value in (self.share, self.limit))
+        if not numbers or not 0 < self.share <= 1 or not self.limit > 0:
             raise PellucidError(
-                f"share is {self.share} and limit {self.limit}; expected a share above 0, at most 1, "
+                f"share is {self.share!r} and limit {self.limit!r}; expected a share above 0, at most 1, "
                 "and a positive limit."
             )
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import PellucidError
 from ..paths import Path
 from ..registry import Registry
 from ..registry import Rule as Must
@@ -20,6 +19,10 @@ from ..types import Batch, Cond, Denoised, Model, Times, Wrapper, along
 registry: "Registry[Any]" = Registry("guidance")
 
 Scale = Annotated[float, Must("a number from -1000 to 1000", lambda value: abs(value) <= 1000)]
+Interval = Annotated[
+    tuple[float, float],
+    Must("two rising times in [0, 1]", lambda pair: len(pair) == 2 and 0 <= pair[0] <= pair[1] <= 1),
+]
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,7 @@ class Rule(ABC):
 
     registry: ClassVar[Registry[Any]] = registry
     scale: Scale
-    interval: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        low, high = self.interval
-        if not 0 <= low <= high <= 1:
-            raise PellucidError(f"the guidance interval is {self.interval}; expected two rising times in [0, 1].")
+    interval: Interval = (0.0, 1.0)
 
     def __call__(self, model: Model) -> Model:
         return Guided(model, self)

@@ -76,9 +76,10 @@ class Adaptive(Sampler):
     calls = 0
 
     def __post_init__(self) -> None:
-        if not (self.rtol >= 0 and self.atol > 0 and self.low > 0 and self.least > 0):
+        if not (self.rtol >= 0 and self.atol > 0 and 0 < self.low < 1 and self.least > 0):
             raise PellucidError(
-                f"rtol is {self.rtol}, atol {self.atol}, low {self.low}, least {self.least}; expected positive numbers."
+                f"rtol is {self.rtol}, atol {self.atol}, low {self.low}, least {self.least}; "
+                "expected positive numbers, and low below 1."
             )
 
     @property

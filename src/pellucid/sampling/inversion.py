@@ -16,7 +16,7 @@ from ..grids import Grid
 from ..paths import Path
 from ..samplers import Sampler
 from ..types import Batch, Bound, Model, along
-from .loop import walk
+from .loop import legs, walk
 from .model import Asked, prepare
 from .scheme import Scheme, extent
 
@@ -48,12 +48,15 @@ def invert(
     step lands where it came from (a fixed point; samplers without memory alone): then only the last step, which no
     point need lead to, is inexact. x counts as seen at the grid's smallest time, so that the data is never asked.
     """
+    _check(model, x, steps, rounds)
     model, conditions = prepare(model, len(x), cond, guidance, path)
     scheme, denoise = Scheme.make(model.path, sampler, steps, grid, extent=extent(model)), Bound(model, conditions)
     down = scheme.sampler
     if down.stochastic or not down.calls or (rounds and down.past):
         why = "draws noise" if down.stochastic else "remembers" if down.calls else "chooses its own steps"
         raise PellucidError(f"the sampler {why}, so that it has no exact inverse; take ddim, heun or rk4.")
+    if len(legs(scheme.times)) > 1:
+        raise PellucidError("the grid goes back up, where noise is added that has no inverse; take karras or uniform.")
     up = scheme.times[:-1].flip(0)
     x = x.to(model.device, model.dtype)
     t = up[:1].expand(len(x))
@@ -69,6 +72,18 @@ def invert(
     index = torch.arange(len(x))
     *_, last = walk(denoise, scheme, down.init(state.x, state.t), 0, index)
     return Inversion(state.x, last.x, (last.x - x).double().flatten(1).square().mean(1).sqrt())
+
+
+def _check(model: Model, x: Batch, steps: int, rounds: int) -> None:
+    """Refuse what is no data of the model, and numbers of steps and rounds that none are."""
+    if not isinstance(x, Tensor) or x.dim() < 2 or tuple(x.shape[1:]) != tuple(model.shape):
+        got = f"of shape {list(x.shape)}" if isinstance(x, Tensor) else repr(x)
+        raise PellucidError(f"x is {got}; expected samples of {list(model.shape)}, like the model's.")
+    if not bool(x.isfinite().all()):
+        raise PellucidError("x holds numbers that are not finite; mend or leave out those samples.")
+    for name, value, low in (("steps", steps, 2), ("rounds", rounds, 0)):  # the last step, to the data, is not inverted
+        if type(value) is not int or value < low:
+            raise PellucidError(f"{name} is {value!r}; expected a whole number, {low} or more.")
 
 
 def _silent(draw: int) -> Batch:

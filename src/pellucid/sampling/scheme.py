@@ -13,7 +13,7 @@ from ..errors import PellucidError, unknown
 from ..grids import Grid
 from ..noise import Source, independent, sources
 from ..paths import Path
-from ..samplers import Ancestral, Sampler
+from ..samplers import Ancestral, Renoise, Sampler
 from ..types import ONE, Extent, Model, Times
 
 POINT = 1e-4  # the std of data that is all one point
@@ -60,9 +60,12 @@ def parted(label: str, grid: Grid | str | None) -> tuple[str, Grid | str | None]
 
 
 def with_eta(named: Sampler | str | Mapping[str, Any], eta: float) -> Sampler:
-    """The sampler with its eta set; a sentence if it has none."""
+    """The sampler with its eta set; a sentence if it has none, unless it draws no noise and none is asked for."""
     sampler = samplers.registry.resolve(named)
-    if not isinstance(sampler, Ancestral):
-        name = named if isinstance(named, str) else samplers.registry.describe(sampler)["name"]
-        raise PellucidError(f"eta is {eta}, but sampler {name!r} has no eta; take ddim, or leave eta out.")
-    return replace(sampler, eta=eta)
+    if isinstance(sampler, Ancestral) or (isinstance(sampler, Renoise) and not sampler.gamma):
+        return replace(sampler, eta=eta)
+    if eta == 0 and not sampler.stochastic:
+        return sampler
+    name = named if isinstance(named, str) else samplers.registry.describe(sampler)["name"]
+    why = "draws noise by its gamma" if isinstance(sampler, Renoise) else "has no eta"
+    raise PellucidError(f"eta is {eta}, but sampler {name!r} {why}; take ddim, or leave eta out.")
