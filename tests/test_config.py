@@ -101,7 +101,8 @@ def trains_and_draws(name: str, system: str | None, pictures: Path) -> None:
     assert any(not torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
     cond = {"label": torch.tensor([0, 1])} if data.classes else None
     settings = {"sampler": recipe.sample.sampler, "grid": recipe.sample.grid, "steps": 2}
-    assert pl.sample(trained, 2, cond=cond, guidance=pl.CFG(recipe.sample.guidance), **settings).isfinite().all()
+    guidance = pl.CFG(recipe.sample.guidance) if cond else None
+    assert pl.sample(trained, 2, cond=cond, guidance=guidance, **settings).isfinite().all()
 
 
 @every_recipe
