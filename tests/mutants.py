@@ -166,6 +166,18 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "* stride).round() ⟦- 1→⟧\n",
         ],
     ),
+    "samplers/diffusers.py": (
+        "test_diffusers.py",
+        [
+            "bar[-1] = 2**⟦-24→-23⟧",
+            "* root[0] ⟦/→*⟧ (root[0] - root[-1])",
+            '"high": 1 ⟦- 1 / _n(config)→⟧}',
+            '{"name": "uniform", "low": ⟦1→2⟧ / _n(config)})',
+            '_whole(config, "linspace", ⟦1→0⟧)',
+            "[[⟦200→201⟧, 800]]",
+            "shift * first / (1 ⟦+→-⟧ (shift - 1) * first)",
+        ],
+    ),
     "fitting/programme.py": (
         "test_tune.py",
         [

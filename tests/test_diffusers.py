@@ -25,6 +25,12 @@ SOLVERS = ("DPMSolverMultistep", "UniPCMultistep", "DEISMultistep", "SASolver")
 FRACTIONAL = ("EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete", "KDPM2Discrete")
 FRACTIONAL = (*FRACTIONAL, "KDPM2AncestralDiscrete")
 FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete", "FlowMatchLCM")
+SPREAD = [
+    *((name, f"use_{kind}_sigmas") for name in (*SOLVERS, "DPMSolverSinglestep", "EulerDiscrete", "HeunDiscrete")
+      for kind in ("karras", "exponential")),
+    ("DPMSolverMultistep", "use_lu_lambdas"),
+    ("LMSDiscrete", "use_karras_sigmas"),
+]  # fmt: skip
 SPACINGS = ("linspace", "leading", "trailing")
 STEPS = (1, 2, 7, 10, 24)
 
@@ -61,12 +67,9 @@ def test_their_spacings_are_ours(name: str, spacing: str, offset: int, monkeypat
 
 
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
-@pytest.mark.parametrize("setting", ["use_karras_sigmas", "use_exponential_sigmas", "use_lu_lambdas"])
-@pytest.mark.parametrize("name", [*SOLVERS, "DPMSolverSinglestep", "EulerDiscrete", "HeunDiscrete", "LMSDiscrete"])
+@pytest.mark.parametrize("name, setting", SPREAD)
 def test_their_sigmas_are_ours(name: str, setting: str, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a path that reaches beyond their table, whose first call ours makes at its own end."""
-    if setting == "use_lu_lambdas" and name != "DPMSolverMultistep":
-        pytest.skip("has no such setting")
     peer = scheduler(name, {setting: True, "beta_schedule": schedule}, monkeypatch)
     grid, path = grids.registry.make(of_diffusers(config_of(peer))[1]), paths.Flow()
     for steps in STEPS[1:]:
@@ -75,6 +78,14 @@ def test_their_sigmas_are_ours(name: str, setting: str, schedule: str, monkeypat
         ours = torch.exp(-path.lam(grid(path, steps)[:-1]))
         torch.testing.assert_close(ours[1:], theirs[1:], rtol=1e-6, atol=0)
         assert grid.sigma_max == pytest.approx(float(theirs[0]), rel=1e-6)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("settings", [{"rescale_betas_zero_snr": True}, {"trained_betas": [0.01, 0.02, 0.04, 0.3]}])
+def test_the_ends_of_a_table_are_theirs(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = scheduler("DPMSolverMultistep", {"use_karras_sigmas": True, **settings}, monkeypatch)
+    peer.set_timesteps(3)
+    table = of_diffusers(config_of(peer))[1]
+    assert [table["sigma_max"], table["sigma_min"]] == pytest.approx(peer.sigmas[[0, 2]].tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
