@@ -139,6 +139,8 @@ def test_points(runs: Path, pellucid: Command) -> None:
     assert pellucid("sample", runs / "toy-2d", "-o", "points.npz").code == 0
     assert np.load("points.npz")["arr_0"].shape == (4000, 2)
     assert pellucid("sample", runs / "toy-2d").out.startswith("toy-2d.png: 4000 samples")
+    said = Image.open("toy-2d.png").info["parameters"]
+    assert "Size" not in said and "CFG scale: 1.0" in said  # points have no size, and nothing was guided
     assert pixels(Path("toy-2d.png")).shape == (480, 480, 3)
 
 
