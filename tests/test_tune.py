@@ -21,6 +21,7 @@ from pellucid.fitting.polish import equations, mean_error, polish
 from pellucid.fitting.programme import Costs, cheapest
 from pellucid.fitting.solve import calls, gain, programmed, stock
 from pellucid.samplers import Sampler
+from pellucid.samplers.base import silent
 from pellucid.sampling import sample
 from pellucid.types import Batch, Bound, Denoised, State, Times
 from test_cli import Command
@@ -68,10 +69,6 @@ class Told:
         x0, eps, _ = self(times, times)
         eps[-1], one = 0, torch.ones_like(times)
         return Way(self.path, times, x0[:, None], eps[:, None], torch.zeros(1, 3, dtype=torch.float64), one)
-
-
-def silent(draw: int) -> Batch:
-    raise AssertionError
 
 
 uses_x = pytest.param(samplers.ExtendedSDE(order=2, rho=0.0), id="extended")  # and not the pair alone

@@ -19,6 +19,7 @@ from ..grids import Lam
 from ..noise import START, normal
 from ..paths import Path
 from ..samplers import Sampler
+from ..samplers.base import silent
 from ..sampling import Guidance, extent, prepare
 from ..types import ONE, Batch, Bound, Denoise, Denoised, Extent, Model, State, Times, along
 
@@ -94,11 +95,6 @@ def onward(denoise: Denoise, sampler: Sampler, times: Times, state: State, first
 def end(denoise: Denoise, sampler: Sampler, times: Times, state: State, first: int = 0) -> State:
     """The last of them."""
     return deque(onward(denoise, sampler, times, state, first), maxlen=1).pop()
-
-
-def silent(draw: int) -> Batch:
-    """The noise of a deterministic sampler."""
-    raise AssertionError("a deterministic sampler drew noise")
 
 
 @torch.no_grad()

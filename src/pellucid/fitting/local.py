@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..paths import Path
 from ..samplers import Sampler
+from ..samplers.base import silent
 from ..types import Batch, Denoised, State, Times
-from .exact import Way, silent
+from .exact import Way
 
 WIDTH = 32  # axes: two for each answer
 ROWS = 8192  # triples at a time

@@ -34,6 +34,7 @@ from ..errors import PellucidError
 from ..grids import Grid
 from ..paths import Path
 from ..samplers import Adaptive, Sampler
+from ..samplers.base import silent
 from ..types import Batch, Bound, Cond, Denoise, Denoised, Model, Times, along
 from .divergence import Divergence, Exact, Hutchinson, products
 from .divergence import registry as divergences
@@ -149,7 +150,7 @@ class Solver(NamedTuple):
         z = torch.cat([y, y.new_zeros(len(y), rounds)], 1)
         state = self.sampler.init(along(_size(path, (1 - times[0]) * one), z) * z, times[0] * one)
         for s, numbers in zip(times[1:].tolist(), self.sampler.prepare(carrier.path, times), strict=True):
-            state = self.sampler.move(carrier, state, s * one, numbers, _silent)
+            state = self.sampler.move(carrier, state, s * one, numbers, silent)
         assert carrier.drift is not None
         y, volume = (state.x / along(_size(path, one), state.x)).split([y.shape[1], rounds], 1)
         sine = (path.sigma(one) / _size(path, one)).to(y)
@@ -159,10 +160,6 @@ class Solver(NamedTuple):
 
 def _size(path: Path, t: Times) -> Times:
     return torch.hypot(path.alpha(t), path.sigma(t))
-
-
-def _silent(draw: int) -> Batch:
-    raise AssertionError("a deterministic sampler drew noise")
 
 
 def log_prob(

@@ -128,6 +128,11 @@ def remix(
     return combine((signal, d.x0), (kept, d.eps), *more)
 
 
+def silent(draw: int) -> Batch:
+    """The noise of a deterministic sampler, which never asks for it."""
+    raise AssertionError("a deterministic sampler drew noise")
+
+
 def some(number: Number) -> bool:
     """Whether a coefficient is not zero, for any sample."""
     return number != 0 if isinstance(number, float) else bool(number.any())

@@ -15,6 +15,7 @@ from ..errors import PellucidError
 from ..grids import Grid
 from ..paths import Path
 from ..samplers import Sampler
+from ..samplers.base import silent
 from ..types import Batch, Bound, Model, along
 from .loop import legs, walk
 from .model import Asked, prepare
@@ -65,9 +66,9 @@ def invert(
     there, here = down.prepare(model.path, up), down.prepare(model.path, up.flip(0))[::-1]
     for i, s in enumerate(up[1:]):
         s, goal = s.expand(len(x)), state
-        state = down.move(denoise, state, s, there[i], _silent)
+        state = down.move(denoise, state, s, there[i], silent)
         for _ in range(rounds):
-            gap = goal.x - down.move(denoise, state, goal.t, here[i], _silent).x
+            gap = goal.x - down.move(denoise, state, goal.t, here[i], silent).x
             state = state._replace(x=state.x + float(size[i + 1] / size[i]) * gap)
     index = torch.arange(len(x))
     *_, last = walk(denoise, scheme, down.init(state.x, state.t), 0, index)
@@ -84,7 +85,3 @@ def _check(model: Model, x: Batch, steps: int, rounds: int) -> None:
     for name, value, low in (("steps", steps, 2), ("rounds", rounds, 0)):  # the last step, to the data, is not inverted
         if type(value) is not int or value < low:
             raise PellucidError(f"{name} is {value!r}; expected a whole number, {low} or more.")
-
-
-def _silent(draw: int) -> Batch:
-    raise AssertionError("a deterministic sampler drew noise")

@@ -18,6 +18,7 @@ from ...oracle import GaussianMixture, Oracle
 from ...paths import Path
 from ...paths import registry as paths
 from ...samplers import Sampler
+from ...samplers.base import silent
 from ...sampling import Counted, invert, sample
 from ...types import Bound
 from .theorem import Row, at_most, error, mixture, near, theorem, times, trial
@@ -103,7 +104,7 @@ class Problem:
         seeds = [self.exact(self.x, self.t, float(u)) for u in grid[:early]] + [self.x]
         state, denoise = sampler.init(seeds[0], grid[:1].expand(len(self.x))), Bound(self.oracle)
         for i, (s, c) in enumerate(zip(grid[1:], sampler.prepare(denoise.path, grid), strict=True), start=1):
-            state = sampler.move(denoise, state, s.expand(len(self.x)), c, no_noise)
+            state = sampler.move(denoise, state, s.expand(len(self.x)), c, silent)
             state = state._replace(x=seeds[i]) if i <= early else state
         return state.x
 
@@ -112,11 +113,6 @@ class Problem:
         counts = [n * (1 + sampler.past) for n in STEPS]
         coarse, narrow = (float((self.walk(sampler, n) - self.end).abs().mean()) for n in counts)
         return math.log2(coarse / narrow)
-
-
-def no_noise(draw: int) -> Tensor:
-    """A deterministic sampler never asks."""
-    raise AssertionError("a deterministic sampler drew noise")
 
 
 @cache

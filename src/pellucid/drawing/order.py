@@ -1,8 +1,4 @@
-"""Drawings: what was asked of a trained run, carried out, and kept inside every PNG so that it can be drawn again.
-
-Sample i of seed s is the same picture wherever it is drawn, so a drawing is a few numbers. They are the PNG's text
-chunk `pellucid`, as JSON; its chunk `parameters` says the same in the words that other programs read.
-"""
+"""What is asked of a trained run: a few numbers, for sample i of seed s is the same picture wherever it is drawn."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,15 +10,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from . import __version__, checkpoint, grids, guidance, pictures, samplers, sampling
-from .checkpoint import Checkpoint
-from .data import decode
-from .errors import PellucidError
-from .files import check_writable, whole, whole_folder
-from .guidance import Classifier, Rule, Threshold
-from .noise import Kind
-from .settings import Calls, Count, Natural, Part, Section, Share
-from .types import Model
+from .. import __version__, checkpoint, grids, guidance, pictures, samplers, sampling
+from ..data import decode
+from ..errors import PellucidError
+from ..files import whole, whole_folder
+from ..guidance import Classifier, Rule, Threshold
+from ..noise import Kind
+from ..settings import Calls, Count, Natural, Part, Section, Share
+from ..types import Model
+from .shown import check_shown, is_picture
 
 
 class Drawing(Section):
@@ -217,111 +213,3 @@ def _kept(share: float, shape: Sequence[int]) -> Threshold:
     if not is_picture(shape):
         raise PellucidError(f"threshold keeps pictures within [-1, 1], and samples of shape {tuple(shape)} are none.")
     return Threshold(share)
-
-
-def usual(shape: Sequence[int], labels: tuple[int, ...]) -> int:
-    """How many to draw where nobody says: eight pictures of each class, or points enough to see a density."""
-    return (8 * len(labels) if 2 <= len(labels) <= 32 else 64) if is_picture(shape) else 4000
-
-
-def is_picture(shape: Sequence[int]) -> bool:
-    """Whether samples of this shape can be shown: grey or colour, two dimensions in space."""
-    return len(shape) == 3 and shape[0] in (1, 3)
-
-
-def is_shown(shape: Sequence[int]) -> bool:
-    """Whether samples of this shape can be one picture together: pictures, or points in the plane."""
-    return is_picture(shape) or tuple(shape) == (2,)
-
-
-def check_shown(shape: Sequence[int]) -> None:
-    """Refuse to show samples of which there is no picture."""
-    if not is_shown(shape):
-        raise _invisible(shape)
-
-
-def _invisible(shape: Sequence[int]) -> PellucidError:
-    return PellucidError(f"samples of shape {tuple(shape)} are no pictures; write them to an .npz.")
-
-
-def check(out: Path, shape: Sequence[int]) -> None:
-    """Refuse, before anything is drawn, a file that cannot be written or could not show samples of this shape."""
-    suffix = out.suffix.lower()
-    if not out.name or suffix not in ("", ".png", ".npz"):
-        raise PellucidError(f"cannot write {out}; expected a .png, an .npz or a folder.")
-    if suffix == "" and not is_picture(shape):
-        raise _invisible(shape)
-    if out.exists() and not (out.is_file() if suffix else out.is_dir()):
-        raise PellucidError(f"cannot write {out}: it is no {'file' if suffix else 'folder'}; choose another place.")
-    if suffix == ".png":
-        check_shown(shape)
-    check_writable(out if suffix else out / "0.png")
-
-
-def of_run(run: str, found: Checkpoint, label: str | None = None, classifier: str | None = None) -> Drawing:
-    """A run's own way of drawing: its recipe's sampler and guidance, the classes (or its classifier's) in turn."""
-    chosen = labels("all" if label is None else label, found, classifier)
-    settings = dict(found.meta.get("recipe", {}).get("sample", {}))
-    settings |= {"run": run, "weights": fingerprint(found), "labels": chosen, "classifier": classifier}
-    return Drawing.parse(settings | {"n": usual(found.meta["config"]["shape"], chosen)})
-
-
-def of_png(path: Path) -> Drawing:
-    """The drawing that a PNG carries."""
-    try:
-        table = json.loads(pictures.read_words(path)["pellucid"])
-        if isinstance(table, dict):
-            return Drawing.parse(table)
-    except PellucidError:
-        raise
-    except (KeyError, ValueError, RecursionError):
-        pass
-    raise PellucidError(f"{path} does not say how it was drawn; expected a PNG written by pellucid.")
-
-
-def labels(text: str, found: Checkpoint, classifier: str | None = None) -> tuple[int, ...]:
-    """The classes that a text names: "all", "none", or names and numbers with commas between.
-
-    They are the model's own, or where it has none those of the run that leads it.
-    """
-    classes = names(found) or (names(checkpoint.latest(Path(classifier))) if classifier else [])
-    if text == "none" or (text == "all" and not classes):
-        return ()
-    if not classes:
-        raise PellucidError(f"label is {text!r}, but this model has no classes; leave it out.")
-    words = classes if text == "all" else text.split(",")
-    return tuple(_label(word.strip(), classes) for word in words)
-
-
-def names(found: Checkpoint) -> list[str]:
-    """The names of the classes by which a model can be conditioned, or that a classifier tells apart."""
-    config = found.meta["config"]
-    heard = config["conditioner"].get("base", config["conditioner"])  # of an augmented one
-    count = config.get("classes", heard.get("classes", 0) if isinstance(heard, dict) else 0)
-    return [str(name) for name in found.meta.get("classes", range(count))][:count]
-
-
-def _label(word: str, classes: list[str]) -> int:
-    if word in classes:
-        return classes.index(word)
-    if word.isdecimal() and int(word) < len(classes):
-        return int(word)
-    last = len(classes) - 1
-    names = "" if classes == [str(i) for i in range(last + 1)] else f", or a name such as {classes[0]!r}"
-    raise PellucidError(f"label {word!r} is no class of this model; expected 0 to {last}{names}.")
-
-
-def find(run: str, weights: str | None = None) -> Checkpoint:
-    """The newest checkpoint of a run, or the one that has these weights."""
-    if weights is None:
-        return checkpoint.latest(Path(run))
-    for folder in checkpoint.folders(Path(run)) or [Path(run)]:
-        found = checkpoint.open_(folder)
-        if fingerprint(found) == weights:
-            return found
-    raise PellucidError(f"no checkpoint of {run} has the weights {weights}; the run was trained on, moved or removed.")
-
-
-def fingerprint(found: Checkpoint) -> str:
-    """The first digits of the hash of the averaged weights."""
-    return checkpoint.digest(found.meta, "ema")[:16]
