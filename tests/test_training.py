@@ -67,6 +67,17 @@ def test_resumed_at_any_step_it_is_the_same_run(tmp_path: Path, stop: int) -> No
     assert same(state(whole), state(second))
 
 
+@pytest.mark.parametrize("method", ["adamw", "muon"])
+def test_a_network_of_pictures_is_resumed_however_its_kernels_lie_in_memory(tmp_path: Path, method: str) -> None:
+    """What the optimiser knows of a weight lies there as the weight does, or fused steps would mix its numbers up."""
+    plan = replace(PLAN, steps=5, method=method)
+    whole, first, second = (Learner(unet(), noise(), plan) for _ in range(3))
+    assert not all(weight.is_contiguous() for weight in first.model.parameters())
+    losses, head = [p.loss for p in whole.fit()], [first.advance()[0] for _ in range(2)]
+    second.restore(checkpoint.open_(checkpoint.save(tmp_path / "c", first.tensors(), first.meta())))
+    assert head + [p.loss for p in second.fit()] == losses and same(state(second), state(whole))
+
+
 @pytest.mark.parametrize("stop", [2, 5, 9])
 def test_times_that_learn_are_resumed_with_what_they_heard(tmp_path: Path, stop: int) -> None:
     """Before every level is known and after; of two runs by one objective neither hears the other."""

@@ -269,11 +269,12 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimiser the state that `flatten_optimizer` took from it."""
+    """Give an optimiser the state that `flatten_optimizer` took from it, in memory as its weights lie there."""
     state: dict[int, dict[str, Tensor]] = {}
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for name, value in tensors.items():
         i, key = name.split(".", 1)
-        like = weights[int(i)] if value.shape == weights[int(i)].shape else None
-        state.setdefault(int(i), {})[key] = placed(value, like)
+        like = weights[int(i)]
+        own = torch.empty_like(like).copy_(placed(value, like)) if value.shape == like.shape else value
+        state.setdefault(int(i), {})[key] = own
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
