@@ -172,6 +172,12 @@ def refused(world: World, plan: Plan, folder: Path) -> None:
         raise AssertionError("a rank without samples was not noticed")
 
 
+def crowded(world: World, plan: Plan) -> None:
+    """A batch in more parts than some rank has samples: all do as many, so that none waits for another."""
+    many, one = (Learner(model(**MLP), points(), replace(plan, accumulate=7), world=w) for w in (world, ALONE))
+    assert apart(steps(many, 2), steps(one, 2)) < 1e-5
+
+
 def full(path: Path) -> None:
     raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
@@ -185,6 +191,7 @@ def main(folder: Path, kind: Any) -> None:
         figures["next loss"] = resized(world, plan, folder)
         guarded(world, plan, folder / "guarded")
         refused(world, plan, folder / "refused")
+        crowded(world, plan)
     if world.leads:
         print(json.dumps(figures))
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +343,14 @@ def test_a_batch_that_does_not_fit_is_split(monkeypatch: pytest.MonkeyPatch) -> 
         torch.testing.assert_close(whole, split, rtol=1e-6, atol=1e-7)
         assert (gradient(roomy.model) - gradient(tight.model)).norm() <= 1e-6 * gradient(roomy.model).norm()
     assert tight.parts == 4 and sizes == [12, 6, 3, 3, 3, 3] + 4 * [3, 3, 3, 3]
+
+
+def test_a_run_goes_on_in_the_parts_that_memory_asks_for_or_else_in_those_of_its_plan() -> None:
+    for parts, asked, then in ((4, 2, 4), (3, 1, 1), (3, 6, 6)):
+        first, second = (Learner(model(), points(), replace(PLAN, accumulate=n)) for n in (3, asked))
+        first.parts = parts
+        second.restore(checkpoint.Checkpoint(first.tensors(), first.meta()))
+        assert second.parts == then
 
 
 def test_memory_that_runs_out_for_one_sample_is_said() -> None:

@@ -143,7 +143,7 @@ class Learner:
     def _gradient(self, lesson: Lesson) -> Tensor:
         model, share = self.model.train(), self.world.size / self.plan.batch
         found: list[Tensor] = []
-        split = lesson.split(min(self.parts, len(lesson.x0)))
+        split = lesson.split(min(self.parts, self.plan.batch // self.world.size))  # as many for all of a world
         cast = torch.autocast(model.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
         seed = sha256(f"{self.plan.seed} {self.step}".encode()).digest()[:4]
         with seeded(int.from_bytes(seed), model.device):  # for networks that draw for themselves
@@ -215,7 +215,7 @@ class Learner:
             "step": self.step,
             "images": self.step * self.plan.batch,
             **self._course(),
-            "parts": self.parts,
+            "parts": self.parts if self.parts > self.plan.accumulate else 1,  # what memory asked for, not the plan
             "updates": self.ema.updates,
             "guard": self.guard.describe(),
             "data": self.data.mark,
