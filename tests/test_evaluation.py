@@ -409,6 +409,15 @@ def test_a_measure_that_cannot_be_taken_is_refused_before_training(pellucid: Com
     assert code == 2 and "there are 5 samples; expected 20 or more" in err and not Path("few/checkpoints").exists()
 
 
+def test_samples_that_are_no_numbers_are_not_measured_and_the_run_goes_on(
+    pellucid: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pellucid.sampling.sample", lambda model, n, **_: torch.full((n, *model.shape), torch.nan))
+    code, _, err = pellucid("train", "digits", *SMALL, *RUNS["measured"], "--runs", ".", "--name", "wild")
+    assert code == 0 and "step_0000002 is not measured: wild draws numbers that are not finite" in err
+    assert pl.checkpoint.latest(Path("wild")).meta["step"] == 4 and not list(Path("wild/evaluations").iterdir())
+
+
 @pytest.mark.slow
 def test_the_classifier_of_the_digits_reads_the_held_out_ones(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ from pellucid import PellucidError, checkpoint
 from pellucid.objective import Lesson
 from pellucid.training import Learner, Plan, Progress, Run, Stopped, guards
 from pellucid.training.guards import Guard
+from pellucid.training.watch import Watch
 
 PLAN = Plan(steps=12, batch=12, lr=1e-2, warmup=3, ema=0.9)
 
@@ -166,6 +167,31 @@ def test_a_picture_is_dropped_for_a_signal_and_drawn_when_it_goes_on(tmp_path: P
     assert checkpoint.latest(tmp_path).meta["step"] == 8
     list(run.fit(Learner(model(), points(), PLAN)))
     assert drawn == ["step_0000000", "step_0000004", "dropped", "step_0000008", "step_0000012"]
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_what_a_loss_is_worth_is_dropped_for_a_signal_and_told_once_when_it_goes_on(tmp_path: Path, where: str) -> None:
+    """The record is that of a run that was never told to stop, wherever in the looking the signal comes."""
+    stops = {3, 9, 12} if where == "before" else {3, 6, 9, 12}
+    straight, learner = Run(tmp_path / "whole", save_every=6, log_every=3), Learner(model(), points(), PLAN)
+    plain = Watch(look=lambda model: {"held_out": float(next(model.parameters()).sum())}, every=3)
+    list(replace(straight, watch=plain).fit(learner))
+
+    def look(model: Any) -> dict[str, float]:
+        if where == "before" and again.step in stops:
+            stops.remove(again.step)
+            signal.raise_signal(signal.SIGTERM)
+        return plain.look(model) if plain.look else {}
+
+    for _ in range(5):
+        again = Learner(model(), points(), PLAN)
+        with suppress(Stopped):
+            for progress in replace(straight, folder=tmp_path / "cut", watch=replace(plain, look=look)).fit(again):
+                if where == "after" and progress.step in stops:
+                    stops.remove(progress.step)
+                    signal.raise_signal(signal.SIGTERM)
+    assert not stops and rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert [row["step"] for row in rows(tmp_path / "cut") if "held_out" in row] == [3, 6, 9, 12]
 
 
 def test_a_run_has_one_process(tmp_path: Path) -> None:

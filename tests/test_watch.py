@@ -242,6 +242,40 @@ def test_every_tracker_hears_the_run(
             assert heard.calls[0][1][1]["config"]["name"] == "digits"
 
 
+class Broken(Heard):
+    """A stranger's library that fails in the midst of the run, or at its door."""
+
+    def init(self, *given: Any, **options: Any) -> "Broken":
+        if options["name"] == "closed":
+            raise ConnectionError("no key.")
+        return self
+
+    def log(self, *given: Any, **options: Any) -> None:
+        self.calls.append(("log", (given, options)))
+        raise ConnectionError("the network is gone\nand more")
+
+
+def test_a_run_outlives_a_tracker_that_fails(
+    strangers: dict[str, Heard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", broken := Broken())  # type: ignore[arg-type]
+    told = ["--track", "wandb", "--track", "trackio"]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "moons", "net.width=8", "net.blocks=1", "train.steps=4", "train.batch=8", *told])
+    said = capsys.readouterr().err
+    assert not stopped.value.code and len(rows(tmp_path / "runs" / "moons")) == 2
+    assert said.count("pellucid: wandb fails (ConnectionError: the network is gone); the run goes on without it.") == 1
+    assert [call for call, _ in broken.calls].count("log") == 1
+    assert [call for call, _ in strangers["trackio"].calls][-1] == "finish"
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "moons", "--name", "closed", "train.steps=4", *told])
+    assert (
+        stopped.value.code == 2
+        and "wandb cannot keep this run (ConnectionError: no key); mend" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("name", trackers.registry.names())
 def test_a_missing_package_is_one_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)

@@ -223,7 +223,10 @@ def gauge(recipe: "Recipe", data: "Dataset", folder: Path) -> "Callable[[Denoise
     eyes, judge = sight(recipe.eval.features, data, torch.device("cpu"))
 
     def measure(model: "Denoiser", path: Path) -> None:
-        samples, seeds = taken(drawing.draw(model), drawing, data), (drawing.seed, 0)
+        try:
+            samples, seeds = taken(drawing.draw(model), drawing, data), (drawing.seed, 0)
+        except PellucidError as error:  # of numbers that are not finite, say: the next ones may be
+            return tell(f"{path.stem} is not measured: {error}")
         about = {"run": str(folder), "step": int(path.stem.removeprefix("step_"))}
         record = evaluate(samples, data, eyes, judge=judge, seeds=seeds, about=about).record
         record.save(path)

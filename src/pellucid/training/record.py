@@ -36,7 +36,8 @@ class Record:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.journal: Journal = Journals(())
+        self.journal: Journal = Journals({})
+        self.looked = -1  # the last step at which it was said what the losses are worth
         self._forget()
 
     def __bool__(self) -> bool:
@@ -71,17 +72,24 @@ class Record:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
         self.journal.row(plain(row))
 
+    def look(self, step: int, said: dict[str, float]) -> None:
+        """Add what the losses are worth at a step."""
+        self.write({"step": step, **said})
+        self.looked = step
+
     def mark(self) -> dict[str, Any]:
         """How far it is, as plain data; all of it is on the disk by then."""
         size = 0
         if self.path and self.path.exists():
             files.flush(self.path)
             size = self.path.stat().st_size
-        return {"bytes": size, "total": self.total, "count": self.count, "sums": self.sums, "counts": self.counts}
+        sums = {"total": self.total, "count": self.count, "sums": self.sums, "counts": self.counts}
+        return {"bytes": size, "looked": self.looked, **sums}
 
     def resume(self, mark: dict[str, Any], cut: bool = False) -> None:
         """The losses as they were when a mark was made. cut: and no rows since."""
         self._forget()
+        self.looked = int(mark.get("looked", -1))
         self.total, self.count = float(mark.get("total", 0)), int(mark.get("count", 0))
         self.sums, self.counts = list(mark.get("sums", self.sums)), list(mark.get("counts", self.counts))
         if cut and self.path and self.path.exists() and self.path.stat().st_size > mark.get("bytes", math.inf):

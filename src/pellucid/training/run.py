@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import files
 from ..checkpoint import folders, latest, mend, number, prune, save
@@ -27,6 +27,8 @@ from .plan import Plan
 from .record import Record
 from .signals import Ear, Stopped, listening
 from .watch import Watch, lams
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ class Run:
             self._look(learner, record, ear, made=True)  # what a stop came before
             for progress in learner.fit():
                 self._log(progress, learner, record)
-                self._watch(learner, record)
                 kept = self._keep(learner, record)
-                self._look(learner, record, ear)
+                if learner.step == progress.step:  # and was not rolled back
+                    self._look(learner, record, ear)
                 yield progress
                 if told := next(filter(None, world.heard(ear.heard)), None):
                     if not kept:
@@ -130,14 +132,6 @@ class Run:
                 means = record.means(lams(learner.objective, learner.model.path))
                 record.write({**progress._asdict(), **means, **self.watch.pace(progress.rate)})
 
-    def _watch(self, learner: Learner, record: Record) -> None:
-        """What the averaged model's loss is worth, where that is due."""
-        if self.watch.look and self._due(learner, self.watch.every):
-            model = learner.averaged()
-            with learner.world.agreed():
-                if learner.world.leads:
-                    record.write({"step": learner.step, **self.watch.look(model)})
-
     def _keep(self, learner: Learner, record: Record, told: bool = False) -> bool:
         """Save or roll back, where that is due or we are told to; whether the state is now in a checkpoint."""
         last, sound = learner.step == learner.plan.steps, not learner.guard.streak
@@ -181,26 +175,50 @@ class Run:
                 prune(self.folder, self.keep)
 
     def _look(self, learner: Learner, record: Record, ear: Ear, made: bool = False) -> None:
-        """Where they are due: snapshots of the averages, and of the one that is sampled, from the run's fixed noise, a
-        picture and an evaluation, which are dropped if it is told to stop. made: what is there stays as it is.
+        """Where they are due: snapshots of the averages; and of the one that is sampled, what its loss is worth and,
+        from the run's fixed noise, a picture and an evaluation. made: those that are there stay as they are.
         """
-        world, step = learner.world, f"step_{learner.step:07d}"
-        if learner.step and self._due(learner, self.snapshot_every):
-            store(self.folder / "ema", learner.ema, world)
-        drawn = self.draw, self.draw_every, self.folder / "samples" / f"{step}.png"
-        measured = self.measure, self.measure_every if learner.step else 0, self.folder / "evaluations" / f"{step}.json"
-        for work, every, path in (drawn, measured):
-            if work and every and self._due(learner, every) and not world.told(made and path.exists()):
-                model = learner.averaged()  # what is dropped in the midst must not be the model in training
-                with world.agreed():
-                    if world.leads and not ear.heard:
-                        files.make(path.parent)
-                        ear.drop(partial(work, model, path))
-                        if path is drawn[-1] and path.exists():
-                            record.journal.picture(path, learner.step)
+        step, ask = learner.step, partial(self._ask, learner, ear)
+        if step and self._due(learner, self.snapshot_every):
+            store(self.folder / "ema", learner.ema, learner.world)
+        sheet = self.folder / "samples" / f"step_{step:07d}.png"
+        figures = self.folder / "evaluations" / f"step_{step:07d}.json"
+        if self.watch.look and step:
+            ask(self.watch.every, record.looked == step, self.watch.look, partial(record.look, step))
+        if self.draw:
+            draw, there = partial(_made, self.draw, sheet), made and sheet.exists()
+            ask(self.draw_every, there, draw, lambda _: record.journal.picture(sheet, step))
+        if self.measure and step:
+            measure, there = partial(_made, self.measure, figures), made and figures.exists()
+            ask(self.measure_every, there, measure, lambda _: None)
+
+    def _ask(
+        self,
+        learner: Learner,
+        ear: Ear,
+        every: int,
+        there: bool,
+        work: Callable[[Denoiser], T],
+        then: Callable[[T], None],
+    ) -> None:
+        """Ask something of the averaged model, where that is due and not there yet, and keep what comes of it; nothing
+        does if it is told to stop meanwhile, and a run that goes on makes up for it."""
+        if not self._due(learner, every) or learner.world.told(there):
+            return
+        model = learner.averaged()  # what is dropped in the midst must not be the model in training
+        with learner.world.agreed():
+            if learner.world.leads and not ear.heard and (found := ear.drop(partial(work, model))):
+                then(found)
 
     def _due(self, learner: Learner, every: int) -> bool:
         return learner.step % every == 0 or learner.step == learner.plan.steps
+
+
+def _made(work: Callable[[Denoiser, Path], None], path: Path, model: Denoiser) -> bool:
+    """Let a file be made of a model; whether it was."""
+    files.make(path.parent)
+    work(model, path)
+    return path.exists()
 
 
 def train(

@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
+T = TypeVar("T")
 NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -36,16 +38,16 @@ class Ear:
         self.numbers: list[int] = []
         self._drops = False
 
-    def drop(self, work: Callable[[], None]) -> None:
-        """Do work that is dropped where it stands when a signal comes."""
+    def drop(self, work: Callable[[], T]) -> T | None:
+        """What comes of work that is dropped where it stands when a signal comes: then nothing."""
         try:
             try:
                 self._drops = True
-                work()
+                return work()
             finally:
                 self._drops = False
         except Told:
-            pass
+            return None
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """The handler."""

@@ -4,8 +4,9 @@ A row of the record is its numbers by name; what is there by level becomes  by_l
 """
 
 import hashlib
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -33,23 +34,28 @@ class Journal(ABC):
         """No more will come."""
 
 
-@dataclass(frozen=True)
 class Journals(Journal):
-    """Several as one; or none."""
+    """Several as one, by name; or none. One that fails is left out from there on: a run outlives who looks on."""
 
-    kept: Sequence[Journal]
+    def __init__(self, kept: Mapping[str, Journal]) -> None:
+        self.kept = dict(kept)
+
+    def _tell(self, word: Callable[[Journal], None]) -> None:
+        for name, journal in list(self.kept.items()):
+            try:
+                word(journal)
+            except Exception as error:  # a stranger's, of any kind
+                del self.kept[name]
+                warnings.warn(f"{name} fails ({_why(error)}); the run goes on without it.", stacklevel=2)
 
     def row(self, row: Mapping[str, Any]) -> None:
-        for journal in self.kept:
-            journal.row(row)
+        self._tell(lambda journal: journal.row(row))
 
     def picture(self, path: Path, step: int) -> None:
-        for journal in self.kept:
-            journal.picture(path, step)
+        self._tell(lambda journal: journal.picture(path, step))
 
     def close(self) -> None:
-        for journal in self.kept:
-            journal.close()
+        self._tell(lambda journal: journal.close())
 
 
 class Tracker(ABC):
@@ -69,6 +75,21 @@ def needed(name: str) -> Any:
     except ImportError as error:
         reason = str(error).rstrip(".")
         raise PellucidError(f"{name} cannot be imported ({reason}); run pip install 'pellucid[tracking]'.") from None
+
+
+def opened(tracker: Tracker, folder: Path, settings: Mapping[str, Any]) -> Journal:
+    """A tracker's journal of the run in `folder`, or the sentence that says why it keeps none."""
+    try:
+        return tracker.open(folder, settings)
+    except PellucidError:
+        raise
+    except Exception as error:  # a stranger's, of any kind
+        why = f"{tracker.module} cannot keep this run ({_why(error)})"
+        raise PellucidError(f"{why}; mend that, or leave it out of train.track.") from None
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
 
 
 def identity(folder: Path) -> str:

@@ -35,7 +35,7 @@ from ..oracle import EXACT, Empirical
 from ..paths import Path
 from ..predictions import Prediction
 from ..types import Batch, Cond, Times, along
-from .trackers import Journal, Journals, Tracker, needed
+from .trackers import Journal, Journals, Tracker, needed, opened
 
 LEVELS = 8
 MOST = 200_000_000  # numbers in a training set whose exact denoiser is asked: CIFAR-10 has 154 million
@@ -187,7 +187,7 @@ class Watch:
 
     def open(self, folder: File, leads: bool) -> Journal:
         """The journals of the run in `folder`, as one; where another process leads, none."""
-        return Journals([tracker.open(folder, self.settings) for tracker in self.trackers if leads])
+        return Journals({each.module: opened(each, folder, self.settings) for each in self.trackers if leads})
 
     def pace(self, rate: float) -> dict[str, float]:
         """What is known of the work, at so many samples a second."""
