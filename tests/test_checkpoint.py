@@ -58,6 +58,13 @@ def test_every_truncation_and_flip_is_seen(run: Path, name: str) -> None:
     assert len(said) == 1
 
 
+def test_where_nothing_is_whole_all_that_is_damaged_is_named(run: Path) -> None:
+    for folder in checkpoint.folders(run):
+        (folder / "ema.safetensors").write_bytes(b"")
+    with pytest.raises(PellucidError, match="step_0000002 is damaged .*; .*step_0000001 is damaged .*put one back"):
+        checkpoint.latest(run)
+
+
 def test_damage_is_told_once(run: Path) -> None:
     code = f"""
 import pathlib, warnings, pellucid

@@ -23,6 +23,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import pellucid as package
+from pellucid import checkpoint
 from pellucid.cli import main
 from pellucid.cli.listing import _registries
 from pellucid.files import MISTAKEN
@@ -352,6 +353,23 @@ def test_an_edited_recipe_or_fewer_steps_do_not_change_a_run(runs: Path, pelluci
     (run / "recipe.toml").unlink()
     answer = pellucid("train", run, "--steps", 4)
     assert answer.code == 2 and "without its recipe.toml" in answer.err
+
+
+def test_a_run_is_judged_by_what_it_was_trained_on_whatever_its_recipe_says_since(
+    runs: Path, pellucid: Command, tmp_path: Path
+) -> None:
+    """And so is one of its checkpoints, which has no recipe beside it."""
+    run, told = shutil.copytree(runs / "toy-2d", tmp_path / "run"), []
+    likelihood = ["-n", 3, "--kind", "flow", "--flow-steps", 1, "--json"]
+    evaluation = ["-n", 20, "--features", "values", "--json", "--out", tmp_path / "found"]
+    for place in (run, checkpoint.folders(run)[0], run):
+        said = [pellucid(word, place, *rest) for word, rest in (("likelihood", likelihood), ("evaluate", evaluation))]
+        assert not any(each.code for each in said), said
+        nats, figures = (json.loads(each.out)["rows"] for each in said)
+        told.append((nats[0]["nats"], figures))
+        (run / "recipe.toml").write_text('name = "run"\n[data]\nsource = "checkerboard"\n[train]\nsteps = 3\n')
+    assert told[0] == told[1] == told[2]
+    assert pellucid("explain", checkpoint.folders(run)[0], "--out", tmp_path / "told").code == 0
 
 
 def test_a_run_is_named_by_one_folder(pellucid: Command, tmp_path: Path) -> None:

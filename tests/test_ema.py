@@ -349,6 +349,10 @@ def test_a_length_is_chosen_on_data_that_the_run_has_not_seen(
         with monkeypatch.context() as patch:
             patch.setattr("pellucid.training.watch.losses", None)  # refused before anything is measured
             code, said = command("ema", "runs/moons", "--length", "0.05", "--out", name)
+            assert command("ema", "runs/moons", "--out", "/dev/null/x") == (
+                2,
+                "pellucid: cannot write /dev/null/x: /dev/null cannot be written to; choose another place.\n",
+            )
         assert code == 2 and "is no checkpoint" in said and said.count("\n") == 1
         assert (folder / "thesis.txt").read_text() == "years" and Path("runs/moons/checkpoints").is_dir()
     place = checkpoint.latest(Path("runs/moons")).meta, Path("runs/moons/mine")

@@ -545,6 +545,8 @@ def test_one_label_is_that_of_all_samples_as_in_sampling() -> None:
     ):
         assert torch.equal(ask({"label": 1}), ask({"label": torch.ones(4).long()}))
         assert not torch.equal(ask({"label": 1}), ask(None))
+        with pytest.raises(PellucidError, match="unknown condition 'lable'; this model hears: label"):
+            ask({"lable": 1})
 
 
 GOOD = mixture(2).sample(4)

@@ -170,6 +170,11 @@ def folders(run: Path) -> list[Path]:
     return sorted(found, key=lambda folder: (number(folder), not folder.name.endswith(files.OLD)), reverse=True)
 
 
+def is_kept(path: Path) -> bool:
+    """Whether there is a run with checkpoints at `path`, or a checkpoint."""
+    return bool(folders(path)) or (path / MANIFEST).is_file()
+
+
 def number(folder: Path) -> int:
     """The step of a checkpoint, by its folder's name."""
     return int(folder.name.removesuffix(files.OLD).removeprefix("step_"))
@@ -228,7 +233,10 @@ def latest(run: Path, good: bool = False) -> Checkpoint:
         for problem in problems:
             warnings.warn(f"{problem[:-1]}: {folder.name} was taken instead.", stacklevel=1)  # once
         return found
-    raise PellucidError(problems[0] if problems else f"{run} holds no checkpoint; train it first: pellucid train.")
+    if problems:
+        said = "; ".join(problem.partition("; ")[0] for problem in problems)
+        raise PellucidError(f"{said}; {run} has no other: put one back, or train again, in another folder.")
+    raise PellucidError(f"{run} holds no checkpoint; train it first: pellucid train.")
 
 
 def build(found: Checkpoint, group: str = "ema") -> Denoiser:

@@ -25,10 +25,15 @@ MISTAKEN |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a path that could not be written, before the work for it begins."""
-    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    """Refuse a file that could not be written, before the work for it begins."""
     if path.is_dir():
         raise PellucidError(f"cannot write {path}: it is a folder; choose another place.")
+    check_parent(path)
+
+
+def check_parent(path: Path) -> None:
+    """Refuse a file or a folder in a place where nothing can be written."""
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise PellucidError(f"cannot write {path}: {parent} cannot be written to; choose another place.")
 

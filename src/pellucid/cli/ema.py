@@ -33,15 +33,16 @@ def ema(
     from ..checkpoint import MANIFEST, NAMES, Checkpoint, build, latest, save
     from ..config import Recipe
     from ..ema import snapshots
-    from ..files import check_replaceable
+    from ..files import check_parent, check_replaceable
     from ..training.watch import losses, mean
 
     if out is not None:
         check_replaceable(out, "checkpoint", NAMES, MANIFEST)
+    check_parent(out or run / "ema" / "length")
     found, kept = latest(run), snapshots(run / "ema")
     if not kept:
         raise PellucidError(f"{run / 'ema'} holds no snapshots; train with optim.averages=power.")
-    recipe, made = Recipe.load(run), averages(kept, lengths(length))
+    recipe, made = Recipe.of(found), averages(kept, lengths(length))
     data, aim = recipe.read(), recipe.aim()
     if data.test is None:
         raise PellucidError(f"{data.name} has no held-out samples; give it more samples, or a test half.")

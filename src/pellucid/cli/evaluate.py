@@ -12,6 +12,7 @@ from .console import answer, device, progress, table
 if TYPE_CHECKING:
     import torch
 
+    from ..config import Recipe
     from ..data import Dataset, Split
     from ..drawing import Drawing
     from ..evaluation import Difference, Record
@@ -43,14 +44,15 @@ def evaluate(
 ) -> None:
     """Measure samples against held-out data; writes evaluation.json and a page, evaluation.html."""
     from .. import evaluation
-    from ..checkpoint import folders
+    from ..checkpoint import is_kept, latest
+    from ..config import Recipe
     from ..evaluation import Record
     from ..explain.evaluated import evaluated
     from ..explain.style import need
     from ..files import check_writable, whole
 
     source = Path(what)
-    is_run = bool(folders(source)) or (source / "manifest.json").is_file()
+    is_run = is_kept(source)
     place = out or (source if is_run else Path(f"{source.resolve().stem}-evaluated"))
     check_writable(place / "evaluation.json")
     need()
@@ -59,7 +61,7 @@ def evaluate(
     other = Record.load(against) if against else None
     if data is None and not is_run:
         raise PellucidError(f"{what} is no run; say with --data which real data its pictures are to be like.")
-    real, resize = _real(data or what)
+    real, resize = _real(Recipe.of(latest(source)) if data is None else Recipe.load(data))
     read = None if is_run else given(what, real, n)
     count = len(read[0].x) if read else n or min(USUAL, len(real.train.x))
     if read:
@@ -84,11 +86,8 @@ def evaluate(
     answer(words(found.record, differences, place), plain, json)
 
 
-def _real(source: str) -> "tuple[Dataset, str]":
-    """The data of a run, a recipe or a source, and how its pictures were resized."""
-    from ..config import Recipe
-
-    recipe = Recipe.load(source)
+def _real(recipe: "Recipe") -> "tuple[Dataset, str]":
+    """The data of a recipe, and how its pictures were resized."""
     with progress("reading") as show:
         data = recipe.read(lambda done, total: show(done, total, ""))
     size = recipe.data.size

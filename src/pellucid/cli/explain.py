@@ -25,8 +25,8 @@ def explain(
     from .. import explain as account
     from ..config import Recipe
 
-    found = checkpoint.latest(Path(what)) if checkpoint.folders(Path(what)) else None
-    recipe = Recipe.load(what, settings or [])
+    found = checkpoint.latest(Path(what)) if checkpoint.is_kept(Path(what)) else None
+    recipe = Recipe.of(found, settings or []) if found else Recipe.load(what, settings or [])
     with progress("reading") as show:
         data = recipe.read(lambda done, total: show(done, total, ""))
     subject = account.Subject(

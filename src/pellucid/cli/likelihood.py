@@ -45,6 +45,7 @@ def likelihood(
     """Bound and measure log p of data, in nats and in bits per dimension, each with its standard error."""
 
     from .. import checkpoint, likelihood, objective
+    from ..conditioning import is_labelled
     from ..config import Recipe
     from ..data import load
     from ..files import check_writable, whole
@@ -65,7 +66,7 @@ def likelihood(
     solver = likelihood.Solver.make(sampler, flow_steps, "lam", 1e-3)
     trace = likelihood.divergence.registry.resolve(divergence) if divergence else None
     found = checkpoint.latest(Path(run))
-    recipe = Recipe.load(run)
+    recipe = Recipe.of(found)
     own = data in ("test", "train")
     source = recipe.read() if own else load(data, size=recipe.data.size, channels=recipe.data.channels)
     split = "train" if data == "train" or source.test is None and not own else "test"
@@ -76,7 +77,8 @@ def likelihood(
     if len(x) < 2:
         raise PellucidError(f"there is {len(x)} sample; expected 2 or more, for an error to be known.")
     model = checkpoint.build(found).to(device(on))
-    heard = {} if unconditional or not own or "label" not in cond else {"label": cond["label"]}
+    labelled = own and not unconditional and is_labelled(model.conditioner)
+    heard = {"label": cond["label"]} if labelled and "label" in cond else {}
     grain = 2 / 255 if source.pictures else 0.0
     low = spread.level(grain, 1e-3) if grain else 1e-3
     points = spread if grain and not spread.level(grain, 0.0) else None  # in the bins, for the bounds too

@@ -12,6 +12,7 @@ from .console import answer, asked, device, progress
 from .train import kept, others, place, trained
 
 if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
     from ..config import Recipe
 
 
@@ -52,7 +53,7 @@ def reflow(
     if resume is False:  # named before its recipe, which says where its pairs lie
         folder, resume = next(other for other in others(folder) if not other.exists()), None
     wanted = asked(settings, {"train.steps": steps, "train.minutes": minutes})
-    folder, recipe = place(again(run, folder, kind, wanted), folder, resume)
+    folder, recipe = place(again(found, folder, kind, wanted), folder, resume)
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
     teacher, file = checkpoint.build(found).to(device(on)), Path(recipe.data.source)
     if not begun(file, {"pairs": pairs, "seed": seed, "step of the run": found.meta["step"]}):
@@ -90,7 +91,7 @@ def begun(file: Path, asked: Mapping[str, int | None]) -> bool:
     return file.exists()
 
 
-def again(run: str, folder: Path, kind: str, wanted: list[str]) -> "Recipe":
+def again(found: "Checkpoint", folder: Path, kind: str, wanted: list[str]) -> "Recipe":
     """The recipe of the new run: that of the old one, on straight lines, from the pairs that lie beside it."""
     from ..config import Recipe
 
@@ -98,4 +99,4 @@ def again(run: str, folder: Path, kind: str, wanted: list[str]) -> "Recipe":
     row += [f"data.source={folder / 'pairs.npz'}", "objective.coupling=independent", "sample.guidance=1.0"]
     row += ["data.augment=[]", "sample.sampler=euler", "sample.grid=uniform"]
     row += [f"sample.steps={1 if kind == 'step' else 8}"]
-    return Recipe.load(run, [*row, *wanted])
+    return Recipe.of(found, [*row, *wanted])

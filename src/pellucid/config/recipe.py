@@ -4,12 +4,14 @@ A key that does not exist, a value of the wrong kind, a part that nobody registe
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, PositiveFloat, model_validator
 
 from .. import grids, guidance, paths, predictions, samplers
+from ..checkpoint import Checkpoint
 from ..coupling import registry as couplings
 from ..data import Dataset, Progress, augment, packed
 from ..denoiser import Denoiser
@@ -95,6 +97,17 @@ class Recipe(Section):
         table = find(str(spec))
         if system is not None:
             table = as_system(table, system)
+        for setting in overrides:
+            override(table, setting)
+        return Recipe.parse(table)
+
+    @staticmethod
+    def of(found: Checkpoint, overrides: Sequence[str] = ()) -> "Recipe":
+        """The recipe that a checkpoint was trained by, whatever its run's recipe.toml says since, with overrides."""
+        if "recipe" not in found.meta:
+            missing = "the run was not trained from a recipe, which would say what its data are"
+            raise PellucidError(f"{missing}; take one that was, or evaluate it with --data.")
+        table = deepcopy(found.meta["recipe"])
         for setting in overrides:
             override(table, setting)
         return Recipe.parse(table)

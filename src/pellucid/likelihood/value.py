@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..conditioning import Conditions, spread
+from ..conditioning import Conditions, asked
 from ..errors import PellucidError
 from ..metrics.estimate import Estimate
 from ..types import Batch, Cond, Model, Times
@@ -101,4 +101,4 @@ def door(model: Model, x: Batch, cond: Conditions, grain: float, counts: dict[st
     steps = (x.double() + 1) / grain if grain else x.new_zeros(1)
     if not bool(((steps - steps.round()).abs() < 1e-2).all()):
         raise PellucidError(f"the data is not on steps of {grain:.4g} from -1; take grain = 0 for continuous data.")
-    return {name: value.to(model.device) for name, value in spread(cond, len(x)).items()}
+    return asked(model, cond, len(x))
