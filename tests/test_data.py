@@ -461,6 +461,26 @@ def test_each_caption_of_a_parquet_row_is_a_sample(tmp_path: Path) -> None:
     assert load(save(tmp_path / "large.parquet", table(2, prompt=large))).train.text == ("one", "")
 
 
+def test_a_picture_is_held_out_with_all_of_its_captions(tmp_path: Path) -> None:
+    """Wherever its lines stand in the table; and where each has one caption, the same are held out as ever."""
+    pictures = [f"{i:02d}.png" for i in range(40)]
+    for i, name in enumerate(pictures):
+        write(tmp_path / name, solid((i, 0, 0)))
+
+    def halves(captions: int) -> tuple[list[int], list[int]]:
+        lines = [f"{name},{caption}" for caption in range(captions) for name in pictures]
+        (tmp_path / "metadata.csv").write_text("\n".join(["file_name,text", *lines]))
+        data = load(tmp_path, held_out=0.2)
+        assert data.test is not None and len(data.train.x) + len(data.test.x) == 40 * captions
+        train, test = (half.x[:, 0, 0, 0].tolist() for half in (data.train, data.test))
+        return train, test
+
+    once, thrice = halves(1), halves(3)
+    assert [sorted(half) for half in thrice] == [sorted(3 * half) for half in once] and len(once[1]) == 8
+    plain = hold_out(Split(torch.arange(40)), 0.2)
+    assert plain[1] is not None and once == (plain[0].x.tolist(), plain[1].x.tolist())
+
+
 def test_bad_parquet_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     pyarrow = pytest.importorskip("pyarrow")

@@ -1,6 +1,6 @@
 """A source of pictures as a list of rows, and all of them decoded: into memory here, into a store in store.py.
 
-A picture that cannot be read is left out and named; without test rows, a fraction of the others is held out.
+A picture that cannot be read is left out and named; without test rows, a fraction of the pictures is held out.
 """
 
 import re
@@ -93,7 +93,20 @@ def halved(
             f"{listing.name} has no picture to train on ({why}); expected PNG, JPEG, WebP, BMP or GIF pictures."
         )
     train = _said(listing, first)
-    return (train, _said(listing, second)) if len(second) else hold_out(train, options.held_out, options.seed)
+    return (train, _said(listing, second)) if len(second) else _held_out(listing, train, options)
+
+
+def _held_out(listing: Listing, train: Split, options: Options) -> tuple[Split, Split | None]:
+    """Some of the pictures set apart, each with all of its captions."""
+    rows = listing.rows
+    names = [rows[number].name for number in train.x.tolist()]
+    firsts = {name: place for place, name in reversed([*enumerate(names)])}
+    _, held = hold_out(train.take(torch.tensor(sorted(firsts.values()))), options.held_out, options.seed)
+    if held is None:
+        return train, None
+    apart = {rows[number].name for number in held.x.tolist()}
+    where = torch.tensor([name in apart for name in names])
+    return train.take((~where).nonzero().flatten()), train.take(where.nonzero().flatten())
 
 
 def _said(listing: Listing, numbers: torch.Tensor) -> Split:

@@ -33,7 +33,7 @@ from .dataset import Dataset, Options, Skipped, Split
 from .listing import Listing, alike, decoded, halved, left_out
 
 FORMAT = 1
-READING = 2  # rises when the same files are read otherwise, so that what is in the cache is packed anew
+READING = 3  # rises when the same files are read otherwise, so that what is in the cache is packed anew
 MANIFEST = "store.json"
 WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 LEFT = re.compile(r"-\d+(-gone)?$")  # ends the name of what is being written or removed
