@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from pellucid import CFG, PellucidError, grids, paths, sample, samplers
 from pellucid.cli import main
 from pellucid.explain.verify.theorem import all_samplers, formulas, mixture, one_of_each_kind
 from pellucid.guidance import Threshold
 from pellucid.sampling import with_eta
+from pellucid.training import Plan
 
 ORACLE = mixture().at(paths.Cosine())
 PATHS, KINDS = formulas(), one_of_each_kind()
@@ -35,6 +38,20 @@ def test_every_number_of_steps_is_a_number_on_every_path(name: str) -> None:
     for path in PATHS.values():
         for steps in (*range(1, 21), 33, 50, 100, 333, 1000):
             assert sample(mixture().at(path), 2, sampler=all_samplers()[name], steps=steps).isfinite().all()
+
+
+def test_the_whole_numbers_of_numpy_and_torch_are_numbers() -> None:
+    """And those that are none are refused, whoever made them."""
+    for kind in (np.int64, np.uint8, torch.tensor):
+        asked = {name: kind(value) for name, value in {"steps": 3, "seed": 5, "first": 2, "batch": 3}.items()}
+        plain = sample(ORACLE, 4, steps=3, seed=5, first=2, sampler="ddpm")
+        assert torch.equal(sample(ORACLE, kind(4), sampler="ddpm", **asked), plain)
+        assert Plan(steps=kind(7), seed=kind(5)) == Plan(steps=7, seed=5)
+        with pytest.raises(PellucidError, match=r"n is .*; expected a whole number, 1 or more"):
+            sample(ORACLE, kind(0))
+    for wrong in (np.float64(2), torch.tensor(2.0), torch.tensor([1, 2]), "2", None, True):
+        with pytest.raises(PellucidError, match="expected a whole number"):
+            sample(ORACLE, wrong)  # type: ignore[arg-type]
 
 
 UNSORTED = (0.2, 0.9, 0.1)

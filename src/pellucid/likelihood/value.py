@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..conditioning import Conditions, asked
-from ..errors import PellucidError
+from ..errors import PellucidError, integer
 from ..metrics.estimate import Estimate
 from ..types import Batch, Cond, Model, Times
 
@@ -88,8 +88,7 @@ def estimate(each: Tensor) -> Estimate:
 def door(model: Model, x: Batch, cond: Conditions, grain: float, counts: dict[str, int]) -> Cond:
     """The conditions, a value for each sample; refuses what is no data of this model, and counts below 1."""
     for name, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise PellucidError(f"{name} is {count!r}; expected a whole number, 1 or more.")
+        integer(name, count)
     if tuple(x.shape[1:]) != tuple(model.shape) or x.dim() < 2:
         raise PellucidError(f"the data is {list(x.shape)}; expected samples of {list(model.shape)}, like the model's.")
     if not len(x):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..conditioning import Conditions
-from ..errors import PellucidError
+from ..errors import PellucidError, integer
 from ..grids import Grid
 from ..paths import Path
 from ..samplers import Sampler
@@ -82,6 +82,5 @@ def _check(model: Model, x: Batch, steps: int, rounds: int) -> None:
         raise PellucidError(f"x is {got}; expected samples of {list(model.shape)}, like the model's.")
     if not bool(x.isfinite().all()):
         raise PellucidError("x holds numbers that are not finite; mend or leave out those samples.")
-    for name, value, low in (("steps", steps, 2), ("rounds", rounds, 0)):  # the last step, to the data, is not inverted
-        if type(value) is not int or value < low:
-            raise PellucidError(f"{name} is {value!r}; expected a whole number, {low} or more.")
+    integer("steps", steps, 2)  # the last step, to the data, is not inverted
+    integer("rounds", rounds, 0)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..conditioning import Conditions, asked
 from ..denoiser import Repath
-from ..errors import PellucidError
+from ..errors import PellucidError, integer
 from ..guidance import CFG, Rule, registry
 from ..paths import Path
 from ..types import Batch, Denoised, Model, Times, Wrapper
@@ -43,14 +43,15 @@ def prepare(
     return model, conditions
 
 
-def check(n: int, *, seed: int = 0, first: int = 0, batch: int = 1) -> None:
-    """Refuse counts below 1, and numbers that no noise has: a seed and each sample's number are below 2**63."""
-    for name, value, low in (("n", n, 1), ("batch", batch, 1), ("seed", seed, 0), ("first", first, 0)):
-        if type(value) is not int or value < low:
-            raise PellucidError(f"{name} is {value!r}; expected a whole number, {low} or more.")
+def check(n: int, *, seed: int = 0, first: int = 0, batch: int = 1) -> tuple[int, int, int, int]:
+    """n, seed, first and batch; refuses counts below 1, and numbers that no noise has: a seed and each sample's number
+    are below 2**63."""
+    n, batch = integer("n", n), integer("batch", batch)
+    seed, first = integer("seed", seed, 0), integer("first", first, 0)
     for name, value in (("seed", seed), ("first + n - 1", first + n - 1)):
         if value >= 2**63:
             raise PellucidError(f"{name} is {value}; expected a number below 2**63.")
+    return n, seed, first, batch
 
 
 class Counted(Wrapper):

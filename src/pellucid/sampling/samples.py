@@ -47,7 +47,7 @@ def sample(
     path: sample on another path than the model was trained on.
     progress: called with (samples finished, n).
     """
-    check(n, seed=seed, first=first, batch=batch)
+    n, seed, first, batch = check(n, seed=seed, first=first, batch=batch)
     model, conditions = prepare(model, n, cond, guidance, path)
     scheme = Scheme.make(model.path, sampler, steps, grid, noise, extent(model))
     size, out = 1 if exact else batch, []
@@ -85,7 +85,7 @@ def trajectory(
     path: Path | str | None = None,
 ) -> list[Step]:
     """The way from noise to data of `sample` with the same arguments: steps + 1 points, the first one noise."""
-    check(n, seed=seed, first=first)
+    n, seed, first, _ = check(n, seed=seed, first=first)
     model, conditions = prepare(model, n, cond, guidance, path)
     scheme = Scheme.make(model.path, sampler, steps, grid, noise, extent(model))
     index = torch.arange(first, first + n)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .. import grids, samplers
-from ..errors import PellucidError, unknown
+from ..errors import PellucidError, integer, unknown
 from ..grids import Grid
 from ..noise import Source, independent, sources
 from ..paths import Path
@@ -41,7 +41,7 @@ class Scheme(NamedTuple):
         if isinstance(sampler, str):
             sampler, named = parted(sampler, None if grid == "scales" else grid)
             grid = grid if named is None else named
-        times = grids.registry.resolve(grid)(path, steps, extent)
+        times = grids.registry.resolve(grid)(path, integer("steps", steps), extent)
         return Scheme(samplers.registry.resolve(sampler).of(extent), times, sources[noise])
 
 

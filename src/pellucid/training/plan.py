@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..ema import Average
-from ..errors import PellucidError
+from ..errors import PellucidError, integer
 from . import optimisers
 from .optimisers import Optimiser
 
@@ -57,9 +57,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 1, "batch": 1, "accumulate": 1, "seed": 0, "warmup": 0, "workers": 0}.items():
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise PellucidError(f"{name} is {value!r}; expected a whole number, {least} or more.")
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, integer(name, value, least))
         for name in ("lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise PellucidError(f"{name} is {getattr(self, name)}; expected a positive number.")

@@ -18,7 +18,7 @@ from ..checkpoint import folders, latest, mend, number, prune, save
 from ..data import Dataset
 from ..denoiser import Denoiser
 from ..ema import forget, store
-from ..errors import PellucidError
+from ..errors import PellucidError, integer
 from ..objective import Objective
 from ..world import ALONE, World
 from .guards import ROLLBACKS, Bad, report
@@ -57,8 +57,7 @@ class Run:
         if self.keep < 2:
             raise PellucidError(f"keep is {self.keep}; expected 2 checkpoints or more, so that one may be damaged.")
         for name in ("save_every", "draw_every", "log_every", "measure_every", "snapshot_every"):
-            if getattr(self, name) < 1:
-                raise PellucidError(f"{name} is {getattr(self, name)}; expected a number of steps, 1 or more.")
+            integer(name, getattr(self, name))
 
     def fit(self, learner: Learner) -> Generator[Progress, None, None]:
         """Train to the end, from the newest whole checkpoint if there is one, and keep the record.
