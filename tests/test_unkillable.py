@@ -342,6 +342,16 @@ def test_a_weight_that_is_not_finite_is_never_kept(tmp_path: Path) -> None:
     assert all(t.isfinite().all() for named in found.tensors.values() for t in named.values())
 
 
+def test_an_average_that_is_never_finite_when_it_is_kept_stops_the_run_with_a_sentence(tmp_path: Path) -> None:
+    """No step is bad, and no sample to blame: the report says that too."""
+    learner = Learner(model(), points(), PLAN)
+    with pytest.raises(PellucidError, match="3 roll-backs; suspected .*: none in particular; mend them or lower"):
+        for progress in Run(tmp_path, save_every=5).fit(learner):
+            if progress.step == 4:
+                learner.ema.tensors[0][learner.ema.learnt[0]].view(-1)[0] = float("inf")
+    assert learner.step == 0 and learner.guard.rollbacks == 3
+
+
 # ---- Memory
 
 

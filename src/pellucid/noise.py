@@ -97,8 +97,10 @@ def words(seed: Ints, index: Tensor, step: Ints, stream: int, count: int) -> Ten
 
 def uniform(seed: Ints, index: Tensor, step: Ints = 0, *, stream: int = TIMES) -> Tensor:
     """[b] float64 in (0, 1), one for each sample: the middles of 2^52 intervals."""
-    bits = np.concatenate([bits[:, 0] for _, bits in drawn(seed, index, step, stream, 1)])
-    return torch.from_numpy(((bits >> 12) + 0.5) * 2.0**-52)
+    out = np.empty(len(index), np.uint64)
+    for part, bits in drawn(seed, index, step, stream, 1):
+        out[part] = bits[:, 0]
+    return torch.from_numpy(((out >> 12) + 0.5) * 2.0**-52)
 
 
 def normal(
