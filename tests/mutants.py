@@ -223,7 +223,7 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "(blocks << 192) + ((k & _WORD) << ⟦128→64⟧) + i * blocks",
             "(⟦blocks→0⟧ << 192)",
             "end % rows == 0 ⟦or→and⟧ end == b",
-            "((bits >> 12) ⟦+ 0.5→⟧) * 2.0**-52",
+            "((out >> 12) ⟦+ 0.5→⟧) * 2.0**-52",
             "bits.view(np.int32)[:, ⟦half→0⟧ : 2 * half]",
             "(0.5, 2.0**-32, ⟦-2.0→-1.0⟧, math.pi / 2**31)",
             "(⟦0.5→0.0⟧, 2.0**-32",

@@ -299,6 +299,19 @@ def test_a_signal_is_75_and_the_command_that_is_named_goes_on(
     assert answer.code == 0 and json.loads(answer.out)["step"] == 3
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_before_the_first_step_is_75_too(
+    pellucid: Command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr("pellucid.training.watch.peak", lambda *_: signal.raise_signal(number))
+        answer = pellucid("train", "toy-2d", *SMALL)
+    assert answer.code == 75 and f"stopped by {number.name} before the first step; go on with the same" in answer.err
+    assert not Path("runs").exists() and signal.getsignal(number) == before
+    assert pellucid("train", "toy-2d", *SMALL).code == 0
+
+
 @pytest.mark.parametrize("call", ["fsync", "rename", "mkdir", "write_bytes"])
 def test_a_disk_that_fails_is_74(pellucid: Command, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """At the 2nd, 8th, 14th ... call: one sentence, and what was kept goes on."""

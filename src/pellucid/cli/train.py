@@ -126,13 +126,26 @@ def others(folder: Path) -> Iterator[Path]:
 
 def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | None" = None) -> dict[str, Any]:
     """Train a recipe in a run's folder, to the end or to the first interrupt; what the last step said."""
+    from ..training.signals import Stopped, listening
+    from ..world import ALONE
+
+    world = world or ALONE
+    with listening() as ear:  # there is nothing to keep yet
+        made = ear.drop(lambda: ready(recipe, folder, on, world))
+    if made is None:
+        tell(f"stopped by {ear.heard} before the first step; go on with the same command")
+        raise Stopped(f"stopped by {ear.heard} before the first step")
+    again = f"pellucid train {quote(str(folder))}" + (f" --gpus {world.size}" if world.size > 1 else "")
+    return trained(*made, again + (f" --device {on}" if on else ""))
+
+
+def ready(recipe: "Recipe", folder: Path, on: str | None, world: "World") -> "tuple[Run, Learner]":
+    """The run of a recipe and who learns in it, as yet untouched: the data is read, the model made and measured."""
     import torch
 
     from ..training import Learner
     from ..training.watch import look, work
-    from ..world import ALONE
 
-    world = world or ALONE
     with world.agreed(), progress("reading") as show:
         data = recipe.read(lambda done, total: show(done, total, ""))
     if data.skipped:
@@ -152,8 +165,7 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | N
     run = replace(run, watch=watch, draw=sketch(recipe, data, folder))
     if recipe.eval.every:
         run = replace(run, measure=gauge(recipe, data, folder), measure_every=recipe.eval.every)
-    again = f"pellucid train {quote(str(folder))}" + (f" --gpus {world.size}" if world.size > 1 else "")
-    return trained(run, Learner(model, data, plan, aim, world), again + (f" --device {on}" if on else ""))
+    return run, Learner(model, data, plan, aim, world)
 
 
 def kept(recipe: "Recipe", folder: Path, minutes: float | None = None) -> "Run":
