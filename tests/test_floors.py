@@ -14,8 +14,8 @@ import mutants
 HOUSE = Path(__file__).parents[1] / "src" / "pellucid"
 FLOORS = [
     "errors",  # the cellar, floor -1
-    "types registry",
-    "paths nets noise settings files world covariance",
+    "types registry files",
+    "paths nets noise settings world covariance",
     "predictions grids oracle samplers guidance conditioning coupling ema metrics data pictures",
     "denoiser likelihood",
     "objective sampling checkpoint",

@@ -318,9 +318,9 @@ def test_blocks_hear_by_addition_or_by_scale_and_shift() -> None:
     h, e = torch.randn(2, 8, 4, 4, generator=generator()), torch.randn(2, 12, generator=generator(1))
     add, scale = awake(Add(STYLE, 8)), awake(Scale(STYLE, 8))
     shift = add.project(e)[:, :, None, None]
-    torch.testing.assert_close(add(h.clone(), e), add.norm(h + shift))
+    torch.testing.assert_close(add(h.clone(), e), F.silu(add.norm(h + shift)))
     gamma, beta = scale.project(e)[:, :, None, None].split(8, dim=1)
-    torch.testing.assert_close(scale(h, e), (1 + gamma) * scale.norm(h) + beta)
+    torch.testing.assert_close(scale(h, e), F.silu((1 + gamma) * scale.norm(h) + beta))
 
 
 def test_hearing_is_linear_in_the_context() -> None:

@@ -177,11 +177,11 @@ def test_what_a_killed_process_left_half_packed_is_cleared(
     monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path / "cache"))
     folder = filled(tmp_path / "some")
     names = store.place(folder, Options()).name, "old-1", "new-2"
-    left = [store.cache() / f"{files.PARTIAL}{name}-77" for name in names]
+    left = [files.cache("data") / f"{files.PARTIAL}{name}-77" for name in names]
     for path in left:
         path.mkdir(parents=True)
         (path / "loose").write_bytes(b"half")
-    with store.turn(store.cache() / "new-2"):  # which clears its own; another process is at it
+    with store.turn(files.cache("data") / "new-2"):  # which clears its own; another process is at it
         left[-1].mkdir()
         way(folder)
         assert [path.exists() for path in left] == [False, False, True]
@@ -211,7 +211,7 @@ def test_what_is_being_packed_is_held(tmp_path: Path) -> None:
 def test_a_broken_store_in_the_cache_is_packed_again(tmp_path: Path) -> None:
     folder = filled(tmp_path / "some")
     packed(folder)
-    place = max(store.cache().glob("some-*"), key=lambda path: path.stat().st_mtime_ns)
+    place = max(files.cache("data").glob("some-*"), key=lambda path: path.stat().st_mtime_ns)
     (place / "train.npy").write_bytes(b"")
     same(packed(folder), load(folder))
 

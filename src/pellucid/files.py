@@ -48,6 +48,12 @@ def check_replaceable(folder: Path, what: str, names: str, mark: str | None = No
             raise PellucidError(f"{place} is no {what}: {known}; take another place.")
 
 
+def cache(what: str) -> Path:
+    """Where things are kept that nobody asked to have elsewhere: $PELLUCID_CACHE, or in the user's cache folder."""
+    user = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pellucid"
+    return Path(os.environ.get("PELLUCID_CACHE") or user) / what
+
+
 def expanded(name: str | Path) -> Path:
     """The path that a name means, ~ being the user's own folder."""
     try:

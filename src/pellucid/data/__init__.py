@@ -68,7 +68,7 @@ def packed(
             with store.turn(place):  # who comes later finds it packed
                 found = store.kept(place) or store.pack(sources.listing(path), options, place)
     except OSError as error:
-        cache, at = store.cache(), Path(str(error.filename))
+        cache, at = files.cache("data"), Path(str(error.filename))
         if error.errno not in files.MISTAKEN or not (cache.is_relative_to(at) or at.is_relative_to(cache)):
             raise
         raise PellucidError(f"{place.parent} cannot be written to; say where stores may be: PELLUCID_CACHE.") from None

@@ -13,7 +13,6 @@ with their sizes and times, and the options. So a changed source is another stor
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
 import warnings
@@ -190,12 +189,6 @@ def damaged(folder: Path) -> Iterator[Skipped]:
             yield Skipped(name, "does not match its hash")
 
 
-def cache() -> Path:
-    """Where stores are kept that nobody asked to have elsewhere: $PELLUCID_CACHE, or in the user's cache folder."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pellucid"
-    return Path(os.environ.get("PELLUCID_CACHE") or user) / "data"
-
-
 @contextmanager
 def turn(place: Path) -> Iterator[None]:
     """Inside, no other process packs the store at `place`, in the cache. What was left half packed is cleared away."""
@@ -216,4 +209,4 @@ def place(source: Path, options: Options) -> Path:
         state = file.stat()
         line = f"{file.relative_to(source)}\0{state.st_size} {state.st_mtime_ns}\n"
         digest.update(line.encode(errors="surrogateescape"))
-    return cache() / f"{source.resolve().stem}-{digest.hexdigest()[:16]}"
+    return files.cache("data") / f"{source.resolve().stem}-{digest.hexdigest()[:16]}"

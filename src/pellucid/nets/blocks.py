@@ -1,8 +1,8 @@
 r"""The blocks of a U-Net, for 1 to 3 spatial dimensions. h is a feature map, `e` the vector that all blocks hear.
 
-    ResBlock    h -> S R h + C_2 drop(silu(hear(C_1 R silu(norm(h)), e)))      (Dhariwal & Nichol 2021, sec. 3, app. A)
-    hear        add    norm(h + W e)                                           (Ho et al. 2020, app. B)
-                scale  (1 + gamma) norm(h) + beta,   [gamma, beta] = W e       (Dhariwal & Nichol 2021, sec. 3.1: AdaGN)
+    ResBlock    h -> S R h + C_2 drop(hear(C_1 R silu(norm(h)), e))            (Dhariwal & Nichol 2021, sec. 3, app. A)
+    hear        add    silu(norm(h + W e))                                     (Ho et al. 2020, app. B)
+                scale  silu((1 + gamma) norm(h) + beta),  [gamma, beta] = W e  (Dhariwal & Nichol 2021, sec. 3.1: AdaGN)
     Attention   h -> h + P softmax(q k^T / sqrt(d)) v,   q, k, v of norm(h)    (Vaswani et al. 2017, eq. 1)
 
 The C are 3-wide convolutions; S is a 1-wide one where the channels change; R halves or doubles the sides, or does
@@ -20,10 +20,11 @@ from torch.nn import functional as F
 from ..errors import PellucidError
 from .base import zero
 from .dropout import Dropout
+from .kernels import Conv2d, conv2d, norm
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
-CONV: dict[int, type[Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+CONV: dict[int, type[Conv]] = {1: nn.Conv1d, 2: Conv2d, 3: nn.Conv3d}
+CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: conv2d, 3: F.conv3d}
 TRANSPOSED: dict[int, Callable[..., Tensor]] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 POOL: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 Fed = Literal["add", "scale"]
@@ -57,6 +58,19 @@ class Norm(nn.GroupNorm):
     def forward(self, h: Tensor) -> Tensor:
         return super().forward(h.to(self.weight.dtype)).to(h.dtype)
 
+    def silu(self, h: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
+        """silu((1 + gamma) norm(h) + beta), with gamma and beta [n, c] or none."""
+        if norm.suits(h, self.weight):
+            a: Tensor = self.weight
+            b: Tensor = self.bias
+            if gamma is not None and beta is not None:
+                a, b = a * (1 + gamma), torch.addcmul(beta, b, 1 + gamma)
+            return norm.silu(h, self.num_groups, a, b, self.eps)
+        y = self(h)
+        if gamma is not None and beta is not None:
+            y = torch.addcmul(_over(h, beta), y, 1 + _over(h, gamma))
+        return F.silu(y)
+
 
 def shrink(h: Tensor) -> Tensor:
     """Halve the sides, rounding up: the mean of each pair (of one, at the end of an odd side)."""
@@ -86,7 +100,7 @@ def grow_conv(conv: Conv, h: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class Add(nn.Module):
-    """norm(h + W e)."""
+    """silu(norm(h + W e))."""
 
     def __init__(self, style: Style, channels: int) -> None:
         super().__init__()
@@ -94,11 +108,11 @@ class Add(nn.Module):
         self.norm = style.norm(channels)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
-        return self.norm(h.add_(_over(h, self.project(e))))
+        return self.norm.silu(h.add_(_over(h, self.project(e))))
 
 
 class Scale(nn.Module):
-    """(1 + gamma) norm(h) + beta,  [gamma, beta] = W e."""
+    """silu((1 + gamma) norm(h) + beta),  [gamma, beta] = W e."""
 
     def __init__(self, style: Style, channels: int) -> None:
         super().__init__()
@@ -106,8 +120,7 @@ class Scale(nn.Module):
         self.norm = style.norm(channels)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
-        gamma, beta = _over(h, self.project(e)).chunk(2, dim=1)
-        return torch.addcmul(beta, self.norm(h), 1 + gamma)
+        return self.norm.silu(h, *self.project(e).chunk(2, dim=1))
 
 
 def _over(h: Tensor, e: Tensor) -> Tensor:
@@ -131,11 +144,11 @@ class Residual(nn.Module):
 
     def enter(self, h: Tensor) -> Tensor:
         """silu(norm(h))."""
-        return F.silu(self.norm(h))
+        return self.norm.silu(h)
 
     def leave(self, h: Tensor, inner: Tensor, e: Tensor) -> Tensor:
-        """S h + C_2 drop(silu(hear(inner, e)))."""
-        return self.conv2(self.dropout(F.silu(self.hear(inner, e)))).add_(self.shortcut(h))
+        """S h + C_2 drop(hear(inner, e))."""
+        return self.conv2(self.dropout(self.hear(inner, e))).add_(self.shortcut(h))
 
 
 class ResBlock(Residual):

@@ -13,7 +13,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from ..errors import PellucidError
 from ..types import Batch, Context
@@ -133,7 +132,7 @@ class UNet(Network):
         h = self.run(self.middle, self.run(self.attend, h, e), e)
         for join in self.up:
             h = self.run(join, h, e, kept.pop())
-        return self.leave(silu(self.norm(h)))
+        return self.leave(self.norm.silu(h))
 
 
 def attending(shape: tuple[int, ...], levels: int, attention: int | Sequence[int]) -> list[bool]:

@@ -1,0 +1,90 @@
+"""C++ functions: compiled for the vectors of this processor, kept in the cache, and called with tensors."""
+
+import ctypes
+import hashlib
+import os
+import shlex
+import subprocess
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import files
+from ...errors import PellucidError
+
+SOURCES = sorted(Path(__file__).parent.glob("*.cpp")) + sorted(Path(__file__).parent.glob("*.h"))
+OPTIONS = ["-std=gnu++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-nostdlib", "-fopenmp"]
+VECTORS = {"AVX512": ["-mavx512f", "-mfma"], "AVX2": ["-mavx2", "-mfma"]}
+"""What the compiler may use of a processor, by torch's name for what it can do."""
+FAILURES = OSError, PellucidError, subprocess.SubprocessError, ValueError
+"""Of compiling: no compiler, no place in the cache, not this compiler, or no words for one."""
+
+
+@lru_cache(1)
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; none where they cannot be had."""
+    try:
+        return built(VECTORS.get(torch.backends.cpu.get_cpu_capability(), []))
+    except FAILURES:
+        return None
+
+
+def built(vectors: list[str]) -> ctypes.CDLL:
+    """The functions for a processor that has such vectors, from the cache or compiled now.
+
+    Nothing is linked: OpenMP's functions are those that torch brought, so that both share one set of threads.
+    """
+    command = [*shlex.split(os.environ.get("CXX", "c++")), *OPTIONS, *vectors]
+    text = b"".join(source.read_bytes() for source in SOURCES)
+    place = files.cache("kernels") / f"{hashlib.sha256(repr(command).encode() + text).hexdigest()[:16]}.so"
+    if not place.is_file():
+        command += [str(source) for source in SOURCES if source.suffix == ".cpp"]
+        with files.whole(place) as temporary:
+            subprocess.run([*command, "-o", str(temporary)], check=True, capture_output=True, timeout=120)
+    return ctypes.CDLL(str(place), mode=os.RTLD_NOW)
+
+
+def call(name: str, *given: Tensor | int | float) -> int:
+    """A function of the addresses of tensors, of numbers, and of the number of threads."""
+    held: Any = library()
+    function = held[f"pellucid_{name}"]
+    function.restype = ctypes.c_long
+    return int(function(*map(_argument, given), torch.get_num_threads()))
+
+
+def _argument(given: Tensor | int | float) -> Any:
+    if isinstance(given, Tensor):
+        return ctypes.c_void_p(given.data_ptr())
+    return ctypes.c_float(given) if isinstance(given, float) else ctypes.c_long(given)
+
+
+def plain(*tensors: Tensor) -> bool:
+    """Whether these are float32 on a CPU, and nothing looks through them: no compiler, autocast or transform."""
+    return (
+        all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()
+        and not any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
+        and torch.autograd.forward_ad._current_level < 0
+        and library() is not None
+    )
+
+
+class Scratch(threading.local):
+    """Memory that the calls of a thread work in, kept for the next ones."""
+
+    held = torch.empty(0)
+
+    def of(self, size: int) -> Tensor:
+        """So many numbers."""
+        if len(self.held) < size:
+            self.held = torch.empty(size)
+        return self.held[:size]
+
+
+scratch = Scratch()

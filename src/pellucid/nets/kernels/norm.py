@@ -1,0 +1,68 @@
+r"""silu(a norm(x) + b) and its gradient, each a single pass over an image, with nothing kept between but x.
+
+    z = a xhat + b,   xhat = (x - mean_g) r_g,   r_g = 1 / sqrt(var_g + eps),   y = z s,   s = 1 / (1 + e^-z)
+    dz = dy s (1 + z (1 - s)),   db = sum dz,   da = sum dz xhat        (sums over the pixels of a channel)
+    dx = r_g (a dz - mean_g(a dz) - xhat mean_g(a dz xhat))             (means over the pixels and channels of a group)
+
+Group normalisation is Wu & He 2018, eq. 7.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from .compiled import call, plain, scratch
+
+BLOCK, SIZE = 16, 2**15
+"""Channels come in blocks; of fewer numbers there is nothing to gain."""
+LAST = torch.channels_last
+
+
+def suits(x: Tensor, weight: Tensor) -> bool:
+    """Whether this is a large enough map of float32 on a CPU."""
+    return x.dim() == 4 and x.shape[1] % BLOCK == 0 and x.numel() >= SIZE and plain(x, weight)
+
+
+def silu(x: Tensor, groups: int, a: Tensor, b: Tensor, eps: float) -> Tensor:
+    """silu(a norm(x) + b) of x [n, c, h, w] that suits, with a and b [c] or [n, c]."""
+    a, b = (v.expand(x.shape[:2]).contiguous() for v in (a, b))
+    y: Tensor = NormSilu.apply(x.contiguous(memory_format=LAST), a, b, groups, eps)
+    return y
+
+
+def definition(x: Tensor, groups: int, a: Tensor, b: Tensor, eps: float) -> Tensor:
+    """The same in torch's words."""
+    return F.silu(torch.addcmul(b[..., None, None], F.group_norm(x, groups, eps=eps), a[..., None, None]))
+
+
+class NormSilu(Function):
+    """The function; what is to be differentiated again, or is looked through, goes back by its definition."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, groups: int, eps: float) -> Tensor:
+        n, c, h, w = x.shape
+        y, mean, scale = torch.empty_like(x), x.new_empty(n, groups), x.new_empty(n, groups)
+        memory = scratch.of(call("norm_memory", h * w, c, groups))
+        call("norm", x, a, b, y, mean, scale, memory, float(eps), n, h * w, c, groups)
+        ctx.save_for_backward(x, a, b, mean, scale)
+        ctx.rest = groups, eps
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, a, b, mean, scale = ctx.saved_tensors
+        groups, eps = ctx.rest
+        if torch.is_grad_enabled() or not plain(g):
+            with torch.enable_grad():
+                y = definition(x.contiguous(), groups, a, b, eps)
+            asked = [v for v, needed in zip((x, a, b), ctx.needs_input_grad[:3], strict=True) if needed]
+            found = iter(torch.autograd.grad(y, asked, g, create_graph=torch.is_grad_enabled()))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None
+        n, c, h, w = x.shape
+        g, dx, da, db = g.contiguous(memory_format=LAST), torch.empty_like(x), torch.empty_like(a), torch.empty_like(b)
+        memory = scratch.of(call("norm_memory", h * w, c, groups))
+        call("norm_gradient", x, g, a, b, mean, scale, dx, da, db, memory, n, h * w, c, groups)
+        return dx, da, db, None, None
