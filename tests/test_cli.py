@@ -161,6 +161,11 @@ def test_minutes_are_measured_and_said(pellucid: Command) -> None:
     answer = pellucid("train", "digits", "--data", "moons", "net={name='mlp',width=8}", "--minutes", 0.005, "--json")
     steps = json.loads(answer.out)["steps"]
     assert f"0.005 minutes are {steps} steps here, of 128 samples each" in answer.err and steps >= 1
+    same = ("train", "digits", "--data", "moons", "net={name='mlp',width=8}", "--minutes", 0.005, "--json")
+    for more in (1, 2):  # the same command goes on, however often
+        assert pellucid("train", "runs/digits", "--steps", steps + more).code == 0
+        assert json.loads(pellucid(*same).out)["steps"] == steps + more
+    steps += 2
     longer = pellucid("train", "digits", "--data", "moons", "net={name='mlp',width=8}", "--minutes", 5)
     assert longer.code == 2 and f"is a run of {steps} steps, and 5 minutes are asked for" in longer.err
 

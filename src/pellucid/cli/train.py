@@ -169,15 +169,17 @@ def ready(recipe: "Recipe", folder: Path, on: str | None, world: "World") -> "tu
 
 
 def kept(recipe: "Recipe", folder: Path, minutes: float | None = None) -> "Run":
-    """The run of a recipe in a folder; its steps are what was found to fit in so many minutes."""
+    """The run of a recipe in a folder; its steps are what was found to fit in so many minutes, now or when it began."""
+    from ..checkpoint import folders, latest
     from ..training import Run
     from ..training.trackers import registry
     from ..training.watch import Watch
 
     train, settings = recipe.train, recipe.model_dump(mode="json", exclude_none=True)
     watch = Watch([registry.make(part) for part in train.track], settings)
-    meta, beside = {"recipe": recipe.model_dump(), "minutes": minutes}, {"recipe.toml": recipe.toml()}
-    run = Run(folder, meta, train.save_every, train.sample_every, beside=beside, watch=watch)
+    minutes = minutes or (latest(folder).meta.get("minutes") if folders(folder) else None)
+    beside = {"recipe.toml": recipe.toml()}
+    run = Run(folder, {"recipe": recipe.model_dump(), "minutes": minutes}, train.save_every, train.sample_every, beside=beside, watch=watch)
     return replace(run, snapshot_every=train.snapshot_every)
 
 
