@@ -387,7 +387,10 @@ def test_a_run_is_judged_by_what_it_was_trained_on_whatever_its_recipe_says_sinc
         told.append((nats[0]["nats"], figures))
         (run / "recipe.toml").write_text('name = "run"\n[data]\nsource = "checkerboard"\n[train]\nsteps = 3\n')
     assert told[0] == told[1] == told[2]
-    assert pellucid("explain", checkpoint.folders(run)[0], "--out", tmp_path / "told").code == 0
+    newest, before = checkpoint.folders(run)[0], files(run)
+    assert pellucid("explain", newest).code == 0 and pellucid("evaluate", newest, "-n", 20).code == 0
+    assert files(run) == before and Path("toy-2d-explained/report.html").exists()  # nothing is put into a checkpoint
+    assert Path(f"{newest.name}-evaluated/evaluation.json").exists()
 
 
 def test_a_run_is_named_by_one_folder(pellucid: Command, tmp_path: Path) -> None:

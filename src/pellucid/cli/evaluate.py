@@ -44,7 +44,7 @@ def evaluate(
 ) -> None:
     """Measure samples against held-out data; writes evaluation.json and a page, evaluation.html."""
     from .. import evaluation
-    from ..checkpoint import is_kept, latest
+    from ..checkpoint import folders, is_kept, latest
     from ..config import Recipe
     from ..evaluation import Record
     from ..explain.evaluated import evaluated
@@ -53,7 +53,7 @@ def evaluate(
 
     source = Path(what)
     is_run = is_kept(source)
-    place = out or (source if is_run else Path(f"{source.resolve().stem}-evaluated"))
+    place = out or (source if folders(source) else Path(f"{source.resolve().stem}-evaluated"))
     check_writable(place / "evaluation.json")
     need()
     if n is not None and n < evaluation.LEAST:

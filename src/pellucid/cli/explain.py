@@ -44,7 +44,8 @@ def explain(
         recipe=recipe.toml(),
         seed=seed,
     )
-    out = out or (Path(what) / "explain" if found else Path(f"{recipe.name}-explained"))
+    beside = Path(what) / "explain" if checkpoint.folders(Path(what)) else Path(f"{recipe.name}-explained")
+    out = out or beside  # nothing is put into a checkpoint
     with progress("explaining") as show:
         page = account.explain(subject, out, lambda done, total: show(done, total, ""))
     diagnosis = loads((page.parent / "numbers.json").read_text("utf-8")).get("diagnosis")

@@ -178,8 +178,8 @@ def kept(recipe: "Recipe", folder: Path, minutes: float | None = None) -> "Run":
     train, settings = recipe.train, recipe.model_dump(mode="json", exclude_none=True)
     watch = Watch([registry.make(part) for part in train.track], settings)
     minutes = minutes or (latest(folder).meta.get("minutes") if folders(folder) else None)
-    beside = {"recipe.toml": recipe.toml()}
-    run = Run(folder, {"recipe": recipe.model_dump(), "minutes": minutes}, train.save_every, train.sample_every, beside=beside, watch=watch)
+    meta, beside = {"recipe": recipe.model_dump(), "minutes": minutes}, {"recipe.toml": recipe.toml()}
+    run = Run(folder, meta, train.save_every, train.sample_every, beside=beside, watch=watch)
     return replace(run, snapshot_every=train.snapshot_every)
 
 
