@@ -177,7 +177,7 @@ def test_losses_by_level_add_up_and_outlive_a_kill(tmp_path: Path) -> None:
 # the pace ---------------------------------------------------------------------------------------------------------
 
 
-def test_operations_are_counted_and_the_peak_is_not_passed() -> None:
+def test_operations_are_counted_and_the_peak_is_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     done = watch.work(own := model(), FEW, objective(), "float32")
     with FlopCounterMode(display=False) as counter:
         own.net(torch.zeros(1, 2), torch.zeros(1), Context(vec=torch.zeros(1, 8)))
@@ -185,6 +185,8 @@ def test_operations_are_counted_and_the_peak_is_not_passed() -> None:
     said = done.row(100.0)
     assert said["flops"] == 100 * done.sample and said["of_peak"] == said["flops"] / done.peak
     assert 1e8 < done.peak < 1e16
+    monkeypatch.setattr(watch, "peak", lambda *_: 1e9)
+    assert watch.work(own, FEW, objective(), "float32", 4) == (done.sample, 4e9)  # of four devices together
 
 
 # trackers ---------------------------------------------------------------------------------------------------------

@@ -160,8 +160,9 @@ def ready(recipe: "Recipe", folder: Path, on: str | None, world: "World") -> "tu
         tell(f"{minutes:g} minutes are {plan.steps} steps here, of {plan.batch} samples each")
     recipe = recipe.for_steps(plan.steps)
     run = kept(recipe, folder, minutes)
-    done, every = work(model, data, aim, recipe.train.precision), recipe.train.sample_every  # while the model is whole
-    watch = replace(run.watch, work=done, look=look(data, aim, recipe.train.seed), every=every)
+    done = work(model, data, aim, recipe.train.precision, world.size)  # while the model is whole
+    looks = look(data, aim, recipe.train.seed)
+    watch = replace(run.watch, work=done, look=looks, every=recipe.train.sample_every)
     run = replace(run, watch=watch, draw=sketch(recipe, data, folder))
     if recipe.eval.every:
         run = replace(run, measure=gauge(recipe, data, folder), measure_every=recipe.eval.every)

@@ -146,14 +146,14 @@ class Work(NamedTuple):
         return {"flops": self.sample * rate, "of_peak": self.sample * rate / self.peak}
 
 
-def work(model: Denoiser, data: Dataset, objective: Objective, precision: str) -> Work:
-    """Counted on a copy with two samples; the peak is that of a matrix product in the same precision."""
+def work(model: Denoiser, data: Dataset, objective: Objective, precision: str, devices: int = 1) -> Work:
+    """Counted on a copy with two samples; the peak is that of a matrix product in the same precision on each device."""
     copied, index = copy.deepcopy(model).eval(), torch.arange(2)
     x0, cond = data.batch(index % len(data.train.x))
     with FlopCounterMode(display=False) as counter:
         objective(copied, objective.lesson(x0, cond, 0, index).to(model.device), 0).mean().backward()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    return Work(counter.get_total_flops() / 2, peak(model.device, dtype))
+    return Work(counter.get_total_flops() / 2, devices * peak(model.device, dtype))
 
 
 def peak(device: torch.device, dtype: torch.dtype, turns: int = 4) -> float:
