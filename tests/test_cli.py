@@ -235,7 +235,7 @@ def test_every_registry_is_listed() -> None:
         ("tune {toy} --seed -1", "--seed is '-1'; expected a number greater than or equal to 0."),
         ("evaluate {toy} --seed -1", "--seed is '-1'; expected a number greater than or equal to 0."),
         ("verify samplers --out empty", "cannot write empty: it is a folder"),
-        ("train moons --runs foreign", "file exists: foreign."),
+        ("train moons --runs foreign", "cannot write foreign/moons/metrics.jsonl: "),
         ("data check ~nosuchuser/x", "~nosuchuser/x"),
         ("train digits data.source=~nosuchuser/x", "~nosuchuser/x"),
         ("data pack ~nosuchuser/x", "~nosuchuser/x"),

@@ -95,12 +95,14 @@ def place(recipe: "Recipe", folder: Path, resume: bool | None) -> tuple[Path, "R
     """Where the recipe is trained, and as what it goes on there. What was trained before is never overwritten."""
     from ..checkpoint import folders, latest
     from ..config import Recipe
+    from ..files import check_parent
 
     held = bool(folders(folder))
     if resume and not held:
         raise PellucidError(f"there is no run at {folder} to resume; leave out --resume to begin it.")
     if resume is False:
         folder = next(other for other in others(folder) if not other.exists())
+    check_parent(folder / "metrics.jsonl")
     recipe = recipe.model_copy(update={"name": folder.name})
     if not held or resume is False:
         return folder, recipe
