@@ -306,6 +306,27 @@ def test_a_roll_back_is_the_same_when_it_is_interrupted(
     assert rows(tmp_path) == rows(whole)
 
 
+def test_what_was_made_on_a_way_that_led_nowhere_is_gone(tmp_path: Path) -> None:
+    """Though the signal comes in the midst of the picture that takes its place."""
+    told: list[int] = []
+
+    def draw(_: object, path: Path) -> None:
+        if again.guard.rollbacks == 2 and again.step == 24 and not told:
+            told.append(again.step)
+            signal.raise_signal(signal.SIGTERM)
+        path.write_text(str(again.guard.rollbacks))
+
+    run = Run(tmp_path, save_every=8, draw_every=8, measure_every=12, draw=draw, measure=draw)
+    for _ in range(2):
+        again = Fragile(model(), points(), LONG)
+        with suppress(Stopped):
+            list(run.fit(again))
+    for kind, steps in {"samples/*.png": range(0, 61, 8), "evaluations/*.json": range(12, 61, 12)}.items():
+        made = {int(path.stem[5:]): path.read_text() for path in tmp_path.glob(kind)}
+        assert made == {step: "0" if step <= 16 else "2" for step in (*steps, 60)}
+    assert told
+
+
 def test_a_run_that_cannot_be_saved_stops_and_names_the_samples(tmp_path: Path) -> None:
     data = points()
     data.train.x[::2] = float("nan")  # in every batch

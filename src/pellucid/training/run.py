@@ -111,7 +111,7 @@ class Run:
             self._save(learner, record)
         with world.agreed():
             if world.leads:
-                forget(self.folder / "ema", learner.ema.updates)
+                self._forget(learner)
             for name, text in self.beside.items() if world.leads else ():
                 with files.whole(self.folder / name) as file:
                     file.write_text(text, "utf-8")
@@ -160,9 +160,17 @@ class Run:
                 if number(folder) > learner.step:  # kept on the way that led nowhere
                     files.remove(folder)
             if learner.world.leads:
-                forget(self.folder / "ema", learner.ema.updates)
+                self._forget(learner)
         if learner.guard.rollbacks == ROLLBACKS:
             raise PellucidError(report(learner.guard, learner.suspects))
+
+    def _forget(self, learner: Learner) -> None:
+        """Remove what was made after the step at which it stands: on a way that led nowhere, or that is gone again."""
+        forget(self.folder / "ema", learner.ema.updates)
+        for made in (*self.folder.glob("samples/step_*.png"), *self.folder.glob("evaluations/step_*.json")):
+            step = made.stem.removeprefix("step_")
+            if step.isdecimal() and int(step) > learner.step:
+                made.unlink()
 
     def _save(self, learner: Learner, record: Record) -> None:
         """Write a checkpoint, then prune."""
