@@ -96,8 +96,8 @@ def test_whatever_ends_the_launcher_the_others_are_kept_and_end_too(tmp_path: Pa
         command = [sys.executable, "-m", "pellucid", "train", "moons", *small, "--runs", str(runs)]
         many = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         record, deadline = runs / "moons" / "metrics.jsonl", time.monotonic() + 100
-        while not record.exists() and many.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
+        while not (record.exists() and record.stat().st_size) and many.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)  # until the 50th step is in the record
         many.send_signal(number)
         assert many.wait(60) == (75 if number == signal.SIGUSR1 else -number)
         while checkpoint.number(checkpoint.folders(record.parent)[0]) < 50 and time.monotonic() < deadline:

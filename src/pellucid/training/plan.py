@@ -33,7 +33,7 @@ class Plan:
     accumulate  parts in which a batch is worked off, one after the other, to take less memory
     precision   of the network's arithmetic, "float32" or "bf16"; weights and their average are float32 in any case
     workers     threads that make the next batches meanwhile; None: 2 beside an accelerator, none beside a CPU
-    compile     torch.compile the blocks that the network repeats
+    compile     torch.compile the blocks that the network repeats (without the kernels of nets/kernels)
     parallel    how several processes share the model (see parallel.py)
     """
 

@@ -4,7 +4,7 @@
     norm.silu    silu(a norm(x) + b) in one, and in one gradient  (norm.py)
 
 Results do not depend on the number of threads. The functions are compiled when one is first asked for, with $CXX, or
-else with c++, and kept in the cache; where that fails, all is torch's.
+else with c++, and kept in the cache; where that fails, or the processor has no AVX2, all is torch's.
 """
 
 from . import norm

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,15 @@ SOURCES = sorted(Path(__file__).parent.glob("*.cpp")) + sorted(Path(__file__).pa
 OPTIONS = ["-std=gnu++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-nostdlib", "-fopenmp"]
 VECTORS = {"AVX512": ["-mavx512f", "-mfma"], "AVX2": ["-mavx2", "-mfma"]}
 """What the compiler may use of a processor, by torch's name for what it can do."""
-FAILURES = OSError, PellucidError, subprocess.SubprocessError, ValueError
-"""Of compiling: no compiler, no place in the cache, not this compiler, or no words for one."""
+FAILURES = KeyError, OSError, PellucidError, subprocess.SubprocessError, ValueError
+"""Another processor, no compiler, no place in the cache, not this compiler, no words for one."""
 
 
 @lru_cache(1)
 def library() -> ctypes.CDLL | None:
-    """The compiled functions; none where they cannot be had."""
+    """The compiled functions; none where they cannot be had, or gain nothing."""
     try:
-        return built(VECTORS.get(torch.backends.cpu.get_cpu_capability(), []))
+        return built(VECTORS[torch.backends.cpu.get_cpu_capability()])
     except FAILURES:
         return None
 
@@ -73,6 +74,16 @@ def plain(*tensors: Tensor) -> bool:
         and torch.autograd.forward_ad._current_level < 0
         and library() is not None
     )
+
+
+LIBRARY = torch.library.Library("pellucid", "DEF")
+
+
+def operator(schema: str, function: Callable[..., Any], shapes: Callable[..., Any]) -> None:
+    """Make a function one of torch's operators, which counters and modes see; `shapes` gives empty results."""
+    name = LIBRARY.define(schema)
+    LIBRARY.impl(name, function, "CPU")
+    torch.library.register_fake(f"pellucid::{name}", shapes, lib=LIBRARY)
 
 
 class Scratch(threading.local):

@@ -18,7 +18,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from .compiled import call, plain, scratch
+from .compiled import call, operator, plain, scratch
 
 BLOCK, PIXELS, PRODUCTS = 32, 512, 2**22
 """Channels come in blocks; of fewer pixels, or of fewer products, there is nothing to gain."""
@@ -55,7 +55,7 @@ class Conv2d(nn.Conv2d):
 
 
 class Convolution(Function):
-    """The convolution; what is to be differentiated again, or is looked through, goes back torch's way."""
+    """The convolution; what is to be differentiated again goes back torch's way."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -67,7 +67,7 @@ class Convolution(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wanted = list(ctx.needs_input_grad)
-        if torch.is_grad_enabled() or not plain(g):
+        if torch.is_grad_enabled():
             ones, sizes = [1, 1], [len(weight)] if wanted[2] else None
             back = torch.ops.aten.convolution_backward
             return tuple(back(g, x, weight, sizes, ones, ones, ones, False, [0, 0], 1, wanted))
@@ -101,22 +101,18 @@ def gradient(x: Tensor, g: Tensor) -> Tensor:
     return dw
 
 
-LIBRARY = torch.library.Library("pellucid", "DEF")  # so that counters of operations see them
-LIBRARY.define("convolve(Tensor x, Tensor weight, Tensor? bias, bool turned) -> Tensor")
-LIBRARY.define("gradient(Tensor x, Tensor g) -> Tensor")
-LIBRARY.impl("convolve", convolve, "CPU")
-LIBRARY.impl("gradient", gradient, "CPU")
-
-
-@torch.library.register_fake("pellucid::convolve")
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool) -> Tensor:
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool) -> Tensor:
+    """The shape of `convolve`."""
     shape = x.shape[0], weight.shape[1 if turned else 0], *x.shape[2:]
     return torch.empty(shape, device="cpu", memory_format=LAST)
 
 
-@torch.library.register_fake("pellucid::gradient")
-def _(x: Tensor, g: Tensor) -> Tensor:
-    return torch.empty((g.shape[1], x.shape[1], 3, 3), device="cpu", memory_format=LAST)
+operator("convolve(Tensor x, Tensor weight, Tensor? bias, bool turned) -> Tensor", convolve, convolved)
+operator(
+    "gradient(Tensor x, Tensor g) -> Tensor",
+    gradient,
+    lambda x, g: torch.empty((g.shape[1], x.shape[1], 3, 3), device="cpu", memory_format=LAST),
+)
 
 
 @register_flop_formula(torch.ops.pellucid.convolve)

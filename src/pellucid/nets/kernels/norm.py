@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from .compiled import call, plain, scratch
+from .compiled import call, operator, plain, scratch
 
 BLOCK, SIZE = 16, 2**15
 """Channels come in blocks; of fewer numbers there is nothing to gain."""
@@ -43,10 +43,7 @@ class NormSilu(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, groups: int, eps: float) -> Tensor:
-        n, c, h, w = x.shape
-        y, mean, scale = torch.empty_like(x), x.new_empty(n, groups), x.new_empty(n, groups)
-        memory = scratch.of(call("norm_memory", h * w, c, groups))
-        call("norm", x, a, b, y, mean, scale, memory, float(eps), n, h * w, c, groups)
+        y, mean, scale = torch.ops.pellucid.norm(x, a, b, groups, eps)
         ctx.save_for_backward(x, a, b, mean, scale)
         ctx.rest = groups, eps
         return y
@@ -55,14 +52,47 @@ class NormSilu(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, a, b, mean, scale = ctx.saved_tensors
         groups, eps = ctx.rest
-        if torch.is_grad_enabled() or not plain(g):
-            with torch.enable_grad():
-                y = definition(x.contiguous(), groups, a, b, eps)
-            asked = [v for v, needed in zip((x, a, b), ctx.needs_input_grad[:3], strict=True) if needed]
-            found = iter(torch.autograd.grad(y, asked, g, create_graph=torch.is_grad_enabled()))
-            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None
-        n, c, h, w = x.shape
-        g, dx, da, db = g.contiguous(memory_format=LAST), torch.empty_like(x), torch.empty_like(a), torch.empty_like(b)
-        memory = scratch.of(call("norm_memory", h * w, c, groups))
-        call("norm_gradient", x, g, a, b, mean, scale, dx, da, db, memory, n, h * w, c, groups)
-        return dx, da, db, None, None
+        if not torch.is_grad_enabled() and plain(g):
+            return *torch.ops.pellucid.norm_gradient(x, g, a, b, mean, scale), None, None
+        with torch.enable_grad():
+            y = definition(x.contiguous(), groups, a, b, eps)
+        asked = [v for v, needed in zip((x, a, b), ctx.needs_input_grad[:3], strict=True) if needed]
+        found = iter(torch.autograd.grad(y, asked, g, create_graph=torch.is_grad_enabled()))
+        return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None
+
+
+def forth(x: Tensor, a: Tensor, b: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """y, and of each group [n, groups] the mean and r."""
+    n, c, h, w = x.shape
+    y, mean, scale = results(x, a, b, groups, eps)
+    memory = scratch.of(call("norm_memory", h * w, c, groups))
+    call("norm", x, a, b, y, mean, scale, memory, float(eps), n, h * w, c, groups)
+    return y, mean, scale
+
+
+def back(x: Tensor, g: Tensor, a: Tensor, b: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """dx, da and db."""
+    (n, c, h, w), groups = x.shape, mean.shape[1]
+    dx, da, db = slopes(x, g, a, b, mean, scale)
+    memory = scratch.of(call("norm_memory", h * w, c, groups))
+    g = g.contiguous(memory_format=LAST)
+    call("norm_gradient", x, g, a, b, mean, scale, dx, da, db, memory, n, h * w, c, groups)
+    return dx, da, db
+
+
+def results(x: Tensor, a: Tensor, b: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for what `forth` gives."""
+    return torch.empty_like(x), x.new_empty(len(x), groups), x.new_empty(len(x), groups)
+
+
+def slopes(x: Tensor, g: Tensor, a: Tensor, b: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for what `back` gives."""
+    return torch.empty_like(x), torch.empty_like(a), torch.empty_like(b)
+
+
+operator("norm(Tensor x, Tensor a, Tensor b, int groups, float eps) -> (Tensor, Tensor, Tensor)", forth, results)
+operator(
+    "norm_gradient(Tensor x, Tensor g, Tensor a, Tensor b, Tensor mean, Tensor scale) -> (Tensor, Tensor, Tensor)",
+    back,
+    slopes,
+)
