@@ -34,6 +34,25 @@ def test_who_is_alone_agrees_with_itself() -> None:
             raise PellucidError("no")
 
 
+def test_a_world_of_one_is_alone_and_one_that_cannot_meet_is_refused() -> None:
+    """Whatever a cluster tells every process that it starts."""
+    for given in ({"RANK": "0"}, {"WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}):
+        with entered(given) as world:
+            assert world == ALONE
+    lost = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "there"}
+    with pytest.raises(PellucidError, match="WORLD_SIZE is 2, and MASTER_PORT does not say"), entered(lost):
+        raise AssertionError
+
+
+@pytest.mark.slow
+def test_one_of_one_may_start_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a launcher has started does not launch."""
+    small = ["net.width=16", "net.blocks=1", "train.batch=8", "--device", "cpu", "--gpus", "2", "--steps", "2"]
+    command = [sys.executable, "-m", "pellucid", "train", "moons", *small, "--runs", str(tmp_path)]
+    subprocess.run(command, check=True, env=os.environ | {"RANK": "0", "WORLD_SIZE": "1"}, timeout=100)
+    assert (tmp_path / "moons" / "logs" / "rank_1.log").exists()
+
+
 def launched(size: int, *arguments: object) -> list[str]:
     """What the ranks of tests/ranks.py say."""
     with socket.socket() as free:

@@ -107,9 +107,13 @@ ALONE = World()
 @contextmanager
 def entered(given: Mapping[str, str] = os.environ) -> Iterator[World]:
     """The world that a launcher has set up around this process; without one, it is alone."""
-    if "WORLD_SIZE" not in given or "RANK" not in given:
+    size = given.get("WORLD_SIZE", "1")
+    if size == "1" or "RANK" not in given:
         yield ALONE
         return
+    if absent := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in given]:
+        lost = f"WORLD_SIZE is {size}, and {absent[0]} does not say where the processes meet"
+        raise PellucidError(f"{lost}; start them by torchrun, or unset WORLD_SIZE.")
     if local(given) < torch.cuda.device_count():
         torch.cuda.set_device(local(given))
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)

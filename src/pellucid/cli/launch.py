@@ -45,7 +45,8 @@ def launch(count: int, on: str | None, given: Sequence[str]) -> NoReturn:
 
 def is_launched() -> bool:
     """Whether a launcher has started this process as one of several."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    size = os.environ.get("WORLD_SIZE")
+    return "RANK" in os.environ and size is not None and ("LOCAL_RANK" in os.environ or size != "1")
 
 
 def follow() -> None:
