@@ -39,7 +39,7 @@ def definition(x: Tensor, groups: int, a: Tensor, b: Tensor, eps: float) -> Tens
 
 
 class NormSilu(Function):
-    """The function; what is to be differentiated again, or is looked through, goes back by its definition."""
+    """The function; what is to be differentiated again goes back by its definition."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, groups: int, eps: float) -> Tensor:
@@ -52,12 +52,10 @@ class NormSilu(Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, a, b, mean, scale = ctx.saved_tensors
         groups, eps = ctx.rest
-        if not torch.is_grad_enabled() and plain(g):
+        if not torch.is_grad_enabled():
             return *torch.ops.pellucid.norm_gradient(x, g, a, b, mean, scale), None, None
-        with torch.enable_grad():
-            y = definition(x.contiguous(), groups, a, b, eps)
         asked = [v for v, needed in zip((x, a, b), ctx.needs_input_grad[:3], strict=True) if needed]
-        found = iter(torch.autograd.grad(y, asked, g, create_graph=torch.is_grad_enabled()))
+        found = iter(torch.autograd.grad(definition(x, groups, a, b, eps), asked, g, create_graph=True))
         return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None
 
 
