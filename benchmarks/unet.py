@@ -5,8 +5,8 @@
 32 x 32 pictures, 64 channels, float32. `training` is a step as each library's own trainer takes it, from bytes to
 weights: noise, clipping, AdamW and a moving average included; `sampling` is DDIM. Figures are images/s, for sampling
 steps of an image: the median of all turns and their range; the last column is the median, and the range, of the ratios
-within each turn. Operations are counted as the definitions have them: convolutions by Winograd's way take fewer, so that
-their rate may pass the peak. Memory is what training takes at its peak, each in a process of its own.
+within each turn. Operations are counted as the definitions have them: convolutions by Winograd's way take fewer, so
+that their rate may pass the peak. Memory is what training takes at its peak, each in a process of its own.
 """
 
 import argparse
