@@ -134,7 +134,7 @@ def fit(recipe: "Recipe", folder: Path, on: str | None = None, world: "World | N
     world = world or ALONE
     with listening() as ear:  # there is nothing to keep yet
         made = ear.drop(lambda: ready(recipe, folder, on, world))
-    if made is None:
+    if made is None or ear.heard:
         tell(f"stopped by {ear.heard} before the first step; go on with the same command")
         raise Stopped(f"stopped by {ear.heard} before the first step")
     again = f"pellucid train {quote(str(folder))}" + (f" --gpus {world.size}" if world.size > 1 else "")
