@@ -25,6 +25,10 @@ FAILURES = KeyError, OSError, PellucidError, subprocess.SubprocessError, ValueEr
 """Another processor, no compiler, no place in the cache, not this compiler, no words for one."""
 
 
+KINDS = {int: ctypes.c_long, float: ctypes.c_float}
+"""What a number is in C; the rest are addresses."""
+
+
 @lru_cache(1)
 def library() -> ctypes.CDLL | None:
     """The compiled functions; none where they cannot be had, or gain nothing."""
@@ -51,16 +55,16 @@ def built(vectors: list[str]) -> ctypes.CDLL:
 
 def call(name: str, *given: Tensor | int | float) -> int:
     """A function of the addresses of tensors, of numbers, and of the number of threads."""
-    held: Any = library()
-    function = held[f"pellucid_{name}"]
-    function.restype = ctypes.c_long
-    return int(function(*map(_argument, given), torch.get_num_threads()))
+    values = [v.data_ptr() if isinstance(v, Tensor) else v for v in given]
+    return int(function(library(), name, *map(type, given))(*values, torch.get_num_threads()))
 
 
-def _argument(given: Tensor | int | float) -> Any:
-    if isinstance(given, Tensor):
-        return ctypes.c_void_p(given.data_ptr())
-    return ctypes.c_float(given) if isinstance(given, float) else ctypes.c_long(given)
+@lru_cache
+def function(held: Any, name: str, *kinds: type) -> Any:
+    """A compiled function by its name and the kinds of its arguments."""
+    found = getattr(held, f"pellucid_{name}")
+    found.restype, found.argtypes = ctypes.c_long, [KINDS.get(kind, ctypes.c_void_p) for kind in kinds] + [ctypes.c_int]
+    return found
 
 
 def plain(*tensors: Tensor) -> bool:

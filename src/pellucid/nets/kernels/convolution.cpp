@@ -94,10 +94,8 @@ INLINE void product(long depth, const float* a, long row, long step, const float
   }
 }
 
-}  // namespace
-
 // u [out / WIDE][16][in][WIDE] = G w G^T of w [out][3][3][in]; or of its transpose, turned about: w [in][3][3][out].
-extern "C" void pellucid_weigh(const float* w, float* u, long in, long out, int turned, int threads) {
+void weigh(const float* w, float* u, long in, long out, bool turned, int threads) {
   long plane = in * WIDE, line = turned ? out : in;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (long block = 0; block < in / LANES; block++) {
@@ -131,14 +129,21 @@ extern "C" void pellucid_weigh(const float* w, float* u, long in, long out, int 
   }
 }
 
-// Tiles that a thread takes through pellucid_convolve at once, and the working memory, in floats, of each thread.
-static long chunk(long in) { return std::clamp(ROWS * (4096 / in), ROWS, 6 * ROWS); }
-static long share(long in) { return in + 16 * chunk(in) * (in + WIDE) + WIDE; }
-extern "C" long pellucid_convolve_memory(long in, long, int threads) { return threads * share(in); }
+// Tiles that a thread takes through a convolution at once, and the working memory, in floats, of each thread.
+long chunk(long in) { return std::clamp(ROWS * (4096 / in), ROWS, 6 * ROWS); }
+long share(long in) { return in + 16 * chunk(in) * (in + WIDE) + WIDE; }
 
-// y [n, h, w, out] = x [n, h, w, in] with the weights u, plus bias [out].
-extern "C" void pellucid_convolve(const float* x, const float* u, const float* bias, float* y, float* memory, long n,
-                                  long h, long w, long in, long out, int threads) {
+}  // namespace
+
+// The working memory, in floats, of pellucid_convolve.
+extern "C" long pellucid_convolve_memory(long in, long out, int threads) { return 16 * in * out + threads * share(in); }
+
+// y [n, h, w, out] = x [n, h, w, in] with w [out][3][3][in], or `turned` with w [in][3][3][out], plus bias [out].
+extern "C" void pellucid_convolve(const float* x, const float* weight, const float* bias, float* y, float* memory,
+                                  long n, long h, long w, long in, long out, long turned, int threads) {
+  float* u = memory;
+  memory += 16 * in * out;
+  weigh(weight, u, in, out, turned, threads);
   Map from{n, h, w, in}, to{n, h, w, out};
   long tiles = from.tiles(), most = chunk(in);
 #pragma omp parallel for num_threads(threads) schedule(static)

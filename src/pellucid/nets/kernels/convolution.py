@@ -20,8 +20,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from .compiled import call, operator, plain, scratch
 
-BLOCK, PIXELS, PRODUCTS = 32, 512, 2**22
-"""Channels come in blocks; of fewer pixels, or of fewer products, there is nothing to gain."""
+BLOCK, FEW, MANY, CACHED = 32, 64, 256, 2**14
+"""Channels come in blocks; of few pixels there is nothing to gain, nor of not many if the weights fill the cache."""
 LAST = torch.channels_last
 
 
@@ -34,17 +34,12 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:
-    """Whether this is a large enough 3 x 3 convolution of float32 on a CPU."""
-    (out, into, *size), pixels = weight.shape, x.numel() // max(1, weight.shape[1])
-    return (
-        size == [3, 3]
-        and x.dim() == 4
-        and x.shape[1] == into
-        and out % BLOCK == into % BLOCK == 0
-        and pixels >= PIXELS
-        and pixels * into * out >= PRODUCTS
-        and plain(x, weight)
-    )
+    """Whether this is a large enough 3 x 3 convolution of float32 on a CPU; the batch does not count."""
+    if x.dim() != 4 or weight.shape[2:] != (3, 3):
+        return False
+    (out, into), pixels = weight.shape[:2], x.shape[2] * x.shape[3]
+    fits = x.shape[1] == into and out % BLOCK == into % BLOCK == 0
+    return fits and pixels >= (FEW if into * out <= CACHED else MANY) and plain(x, weight)
 
 
 class Conv2d(nn.Conv2d):
@@ -85,10 +80,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool) -> Te
     x, weight = x.contiguous(memory_format=LAST), weight.contiguous(memory_format=LAST)
     y = torch.empty((n, out, h, w), memory_format=LAST)
     bias = torch.zeros(out) if bias is None else bias.contiguous()
-    sizes = 16 * into * out, call("convolve_memory", into, out)
-    u, work = scratch.of(sum(sizes)).split(sizes)
-    call("weigh", weight, u, into, out, int(turned))
-    call("convolve", x, u, bias, y, work, n, h, w, into, out)
+    memory = scratch.of(call("convolve_memory", into, out))
+    call("convolve", x, weight, bias, y, memory, n, h, w, into, out, int(turned))
     return y
 
 
