@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,11 @@ def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
     moved = replace(points(), train=points().train._replace(x=-points().train.x))
     with pytest.warns(UserWarning, match="the data has changed"):
         Learner(model(), moved, PLAN).restore(course)
+    with warnings.catch_warnings(action="error"):
+        Learner(model(), points(), PLAN).restore(course)
+    elsewhere = course.meta | {"machine": course.meta["machine"] | {"torch": "1.0", "kernels": "none"}}
+    with pytest.warns(UserWarning, match="trained with torch 1.0, not .*, kernels none, not .*: the run goes on"):
+        Learner(model(), points(), PLAN).restore(found._replace(meta=elsewhere))
     for damaged in (found._replace(meta={**meta, "step": "abc"}), found._replace(tensors={})):
         with pytest.raises(PellucidError, match="another run folder"):
             Learner(model(), points(), PLAN).restore(damaged)

@@ -28,6 +28,7 @@ from ..world import ALONE, World, held, placed, whole
 from . import optimisers
 from .ahead import ahead
 from .guards import Bad, Guard, report
+from .machine import compare, machine
 from .parallel import Teacher, apart, shared
 from .plan import Plan
 from .watch import by_level
@@ -219,6 +220,7 @@ class Learner:
             "updates": self.ema.updates,
             "guard": self.guard.describe(),
             "data": self.data.mark,
+            "machine": machine(self.model.device),
             "config": self.model.config(),
         }
 
@@ -268,6 +270,7 @@ class Learner:
                 raise PellucidError(f"the checkpoint has {difference}; take another run folder.")
         if meta.get("data", self.data.mark) != self.data.mark:
             warnings.warn("the data has changed since the run began; it goes on with what is there now.", stacklevel=2)
+        compare(meta.get("machine", {}), machine(self.model.device))
 
 
 def compile_blocks(net: nn.Module) -> None:

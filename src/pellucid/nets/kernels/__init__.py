@@ -8,6 +8,7 @@ else with c++, and kept in the cache; where that fails, or the processor has no 
 """
 
 from . import norm
+from .compiled import version
 from .convolution import Conv2d, conv2d
 
-__all__ = ["Conv2d", "conv2d", "norm"]
+__all__ = ["Conv2d", "conv2d", "norm", "version"]

@@ -38,6 +38,12 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
+def version() -> str:
+    """Which functions these are: a key of their source, compiler and vectors, or none."""
+    held = library()
+    return Path(held._name).stem if held else "none"
+
+
 def built(vectors: list[str]) -> ctypes.CDLL:
     """The functions for a processor that has such vectors, from the cache or compiled now.
 
