@@ -20,7 +20,5 @@ def compare(was: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Warn of a machine that reckons otherwise than the one that trained so far."""
     other = [f"{name} {was[name]}, not {now.get(name)}" for name in was if was[name] != now.get(name)]
     if other:
-        warnings.warn(
-            f"the checkpoint was trained with {', '.join(other)}: the run goes on, but not to the last bit as it would have.",
-            stacklevel=2,
-        )
+        trained = f"the checkpoint was trained with {', '.join(other)}"
+        warnings.warn(f"{trained}: the run goes on, but not to the last bit as it would have.", stacklevel=2)
