@@ -426,7 +426,7 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
         "test_kernels.py",
         [
             "if ⟦not torch.is_grad_enabled()→True⟧:",
-            "⟦g.contiguous(memory_format=LAST)→g⟧",
+            "⟦v.contiguous(memory_format=LAST)→v⟧ for v in (x, g)",
             "(⟦next(found) if needed else None→next(found)⟧ for needed",
         ],
     ),

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from pellucid.nets import UNet
-from pellucid.nets.kernels import compiled, conv2d, norm
+from pellucid.nets.blocks import Norm
+from pellucid.nets.kernels import Conv2d, compiled, conv2d, norm
 from pellucid.nets.kernels.convolution import Convolution
 from pellucid.types import Context
 
@@ -229,6 +230,70 @@ def test_what_looks_through_a_function_sees_torchs(look: Any) -> None:
     torch.testing.assert_close(look(layers, x, v), look(torchs, x.detach(), v), rtol=1e-4, atol=1e-4)
 
 
+class Layers(torch.nn.Module):
+    """A convolution and a normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = Conv2d(64, 64, 3, padding=1), Norm(8, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm.silu(self.conv(x))
+
+
+@pytest.mark.filterwarnings("ignore")  # of all that a trace takes as given
+def test_what_is_traced_can_be_kept(tmp_path: Path) -> None:
+    (x, _, v), net = large(), Layers().requires_grad_(False)
+    torch.jit.save(torch.jit.trace(net, x), tmp_path / "net")
+    torch.testing.assert_close(torch.jit.load(tmp_path / "net")(v), net(v), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bias_that_is_none_is_refused_as_torch_does() -> None:
+    """Of another type, or too short: it is not read as if it were one."""
+    x, weight, _ = large()
+    for bias in (torch.ones(64).double(), torch.ones(1)):
+        with pytest.raises(RuntimeError, match="bias"):
+            conv2d(x, weight, bias, padding=1)
+
+
+def test_of_no_samples_the_gradient_is_zero() -> None:
+    x, weight, _ = large()
+    weight.requires_grad_()
+    compiled.scratch.of(2**20).fill_(torch.nan)
+    (dw,) = torch.autograd.grad(conv2d(x[:0], weight, padding=1).sum(), weight)
+    assert dw.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_torchs_defaults_change_nothing(kind: torch.dtype) -> None:
+    x, weight, v = large()
+
+    def layers() -> list[Tensor]:
+        compiled.scratch.held = compiled.scratch.held[:0]
+        return differentiated(lambda x, w: ours(conv2d(x, w, padding=1), v[0, :, 0, 0], v[0, :, 1, 1]), v, x, weight)
+
+    expected = layers()
+    torch.set_default_dtype(kind)
+    try:
+        assert all(map(torch.equal, layers(), expected))
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_what_is_kept_for_the_way_back_may_be_laid_out_anew() -> None:
+    """As where it is kept on a disk, or in pinned memory."""
+    x, weight, v = large()
+
+    def layers(x: Tensor, weight: Tensor, a: Tensor) -> Tensor:
+        return ours(conv2d(x, weight, padding=1), a, a)
+
+    given, rows = (v, x, weight, weight[0, :, 0, 0]), torch.contiguous_format
+    expected = differentiated(layers, *given)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x.clone(memory_format=rows), lambda x: x):
+        found = differentiated(layers, *given)
+    assert all(map(torch.equal, found, expected))
+
+
 def test_shapes_are_known_without_numbers() -> None:
     x, weight, v = large()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
@@ -297,3 +362,19 @@ def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, af
     compiled.library.cache_clear()
     assert compiled.library() is not None
     assert [path.suffix for path in (tmp_path / "kernels").iterdir()] == [".so"]
+
+
+def test_what_is_damaged_in_the_cache_is_compiled_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, afresh: None
+) -> None:
+    """A part of a library would end the process that loads it."""
+    monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path))
+    compiled.library.cache_clear()
+    place = tmp_path / "kernels" / f"{compiled.version()}.so"
+    whole = place.read_bytes()
+    for part in (whole[: len(whole) // 2], b""):
+        place.unlink()  # the one that is in use stays as it is
+        place.write_bytes(part)
+        compiled.library.cache_clear()
+        assert compiled.library() is not None
+        assert compiled.is_sound(place)

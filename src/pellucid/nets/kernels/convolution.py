@@ -18,32 +18,36 @@ from torch.autograd import Function
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from .compiled import call, operator, plain, scratch
+from .compiled import LAST, call, operator, plain, room, scratch
 
 BLOCK, FEW, MANY, CACHED = 32, 64, 256, 2**14
 """Channels come in blocks; of few pixels there is nothing to gain, nor of not many if the weights fill the cache."""
-LAST = torch.channels_last
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0) -> Tensor:
     """torch's function of the same name, by Winograd's way where that is the faster one."""
-    if stride == padding == 1 and suits(x, weight):
+    if stride == padding == 1 and suits(x, weight, bias):
         y: Tensor = Convolution.apply(x, weight, bias)
         return y
     return F.conv2d(x, weight, bias, stride, padding)
 
 
-def suits(x: Tensor, weight: Tensor) -> bool:
+def suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether this is a large enough 3 x 3 convolution of float32 on a CPU; the batch does not count."""
     if x.dim() != 4 or weight.shape[2:] != (3, 3):
         return False
     (out, into), pixels = weight.shape[:2], x.shape[2] * x.shape[3]
-    fits = x.shape[1] == into and out % BLOCK == into % BLOCK == 0
-    return fits and pixels >= (FEW if into * out <= CACHED else MANY) and plain(x, weight)
+    fits = x.shape[1] == into and out % BLOCK == into % BLOCK == 0 < min(len(x), into, out)
+    if not fits or pixels < (FEW if into * out <= CACHED else MANY):
+        return False
+    return plain(x, weight) if bias is None else bias.shape == (out,) and plain(x, weight, bias)
 
 
 class Conv2d(nn.Conv2d):
-    """torch's layer, with the function above."""
+    """torch's layer, with the function above and what it knows."""
+
+    def __init__(self, into: int, out: int, size: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__(into, out, size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return conv2d(x, self.weight, self.bias, int(self.stride[0]), int(self.padding[0]))
@@ -78,8 +82,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool) -> Te
     """y [n, out, h, w] of x [n, in, h, w]; `turned`: with the transposed weights, turned about."""
     (n, into, h, w), out = x.shape, weight.shape[1 if turned else 0]
     x, weight = x.contiguous(memory_format=LAST), weight.contiguous(memory_format=LAST)
-    y = torch.empty((n, out, h, w), memory_format=LAST)
-    bias = torch.zeros(out) if bias is None else bias.contiguous()
+    y = room(n, out, h, w)
+    bias = x.new_zeros(out) if bias is None else bias.contiguous()
     memory = scratch.of(call("convolve_memory", into, out))
     call("convolve", x, weight, bias, y, memory, n, h, w, into, out, int(turned))
     return y
@@ -89,23 +93,18 @@ def gradient(x: Tensor, g: Tensor) -> Tensor:
     """dw [out, in, 3, 3] of x [n, in, h, w] and the gradient g [n, out, h, w] of what was made of it."""
     (n, into, h, w), out = x.shape, g.shape[1]
     x, g = x.contiguous(memory_format=LAST), g.contiguous(memory_format=LAST)
-    dw = torch.empty((out, into, 3, 3), memory_format=LAST)
+    dw = room(out, into, 3, 3)
     call("gradient", x, g, dw, scratch.of(call("gradient_memory", into, out)), n, h, w, into, out)
     return dw
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool) -> Tensor:
     """The shape of `convolve`."""
-    shape = x.shape[0], weight.shape[1 if turned else 0], *x.shape[2:]
-    return torch.empty(shape, device="cpu", memory_format=LAST)
+    return room(x.shape[0], weight.shape[1 if turned else 0], *x.shape[2:])
 
 
 operator("convolve(Tensor x, Tensor weight, Tensor? bias, bool turned) -> Tensor", convolve, convolved)
-operator(
-    "gradient(Tensor x, Tensor g) -> Tensor",
-    gradient,
-    lambda x, g: torch.empty((g.shape[1], x.shape[1], 3, 3), device="cpu", memory_format=LAST),
-)
+operator("gradient(Tensor x, Tensor g) -> Tensor", gradient, lambda x, g: room(g.shape[1], x.shape[1], 3, 3))
 
 
 @register_flop_formula(torch.ops.pellucid.convolve)

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from .compiled import call, operator, plain, scratch
+from .compiled import LAST, call, operator, plain, scratch
 
 BLOCK, SIZE = 16, 2**11
 """Channels come in blocks; of fewer numbers there is nothing to gain."""
-LAST = torch.channels_last
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:
@@ -71,9 +70,9 @@ def forth(x: Tensor, a: Tensor, b: Tensor, groups: int, eps: float) -> tuple[Ten
 def back(x: Tensor, g: Tensor, a: Tensor, b: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """dx, da and db."""
     (n, c, h, w), groups = x.shape, mean.shape[1]
+    x, g = (v.contiguous(memory_format=LAST) for v in (x, g))  # x too: it may have been kept elsewhere
     dx, da, db = slopes(x, g, a, b, mean, scale)
     memory = scratch.of(call("norm_memory", h * w, c, groups))
-    g = g.contiguous(memory_format=LAST)
     call("norm_gradient", x, g, a, b, mean, scale, dx, da, db, memory, n, h * w, c, groups)
     return dx, da, db
 
