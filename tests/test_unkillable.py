@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from killer import awake, gradient, model, points
-from pellucid import PellucidError, checkpoint
+from pellucid import PellucidError, checkpoint, conditioning, nets
+from pellucid.data import Dataset, Split
+from pellucid.denoiser import Denoiser, seeded
 from pellucid.objective import Lesson
 from pellucid.training import Learner, Plan, Progress, Run, Stopped, guards
 from pellucid.training.guards import Guard
@@ -58,16 +60,34 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 # ---- Exact resume
 
 
-def exact(folder: Path, steps: int, stops: range, workers: int, accumulate: int) -> None:
+def pictures() -> Dataset:
+    x = torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Dataset("pictures", Split(x, torch.arange(50) % 2, None), None, ("left", "right"), ())
+
+
+def painter() -> Denoiser:
+    """A network whose convolutions lie channels last, and are wide enough for the kernels."""
+    with seeded(0):
+        label = conditioning.registry.make({"name": "label", "classes": 2, "width": 8})
+        net = nets.UNet((1, 8, 8), 8, width=32, multipliers=(1,), blocks=1, groups=4, head=8, dropout=0.2)
+        return Denoiser(net, conditioner=label)
+
+
+KINDS = {"points": (model, points), "pictures": (painter, pictures)}
+every_kind = pytest.mark.parametrize("kind", sorted(KINDS))
+
+
+def exact(kind: str, folder: Path, steps: int, stops: range, workers: int, accumulate: int) -> None:
+    model, data = KINDS[kind]
     plan = Plan(steps=steps, batch=12, lr=1e-2, warmup=3, ema=0.9, workers=workers, accumulate=accumulate)
-    whole, straight = Learner(model(), points(), plan), list[Progress]()
+    whole, straight = Learner(model(), data(), plan), list[Progress]()
     live(whole, Run(folder / "whole", save_every=7, log_every=5), straight)
     for stop in stops:
         run, heard, seen = Run(folder / str(stop), save_every=7, log_every=5), list[Progress](), list[Lesson]()
         with pytest.raises(Stopped) as stopped:
-            live(Learner(model(), points(), plan), run, heard, stop)
+            live(Learner(model(), data(), plan), run, heard, stop)
         assert stopped.value.code == 75 and checkpoint.latest(run.folder).meta["step"] == stop
-        again = Learner(model(), points(), plan)
+        again = Learner(model(), data(), plan)
         with watched(again, seen.append):
             live(again, run, heard)
         assert same(state(whole), state(again)), stop
@@ -93,16 +113,18 @@ def watched(learner: Learner, look: Callable[[Lesson], None]) -> Iterator[None]:
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_interrupted_it_is_the_same_run(tmp_path: Path, workers: int, accumulate: int) -> None:
+@every_kind
+def test_interrupted_it_is_the_same_run(tmp_path: Path, kind: str, workers: int, accumulate: int) -> None:
     """Losses, weights, average, optimiser, order and record are bit-equal to those of a run that was never stopped."""
-    exact(tmp_path, 12, range(2, 11, 4), workers, accumulate)
+    exact(kind, tmp_path, 12, range(2, 11, 4), workers, accumulate)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_interrupted_after_every_step_it_is_the_same_run(tmp_path: Path, workers: int, accumulate: int) -> None:
-    exact(tmp_path, 60, range(1, 60), workers, accumulate)
+@every_kind
+def test_interrupted_after_every_step_too(tmp_path: Path, kind: str, workers: int, accumulate: int) -> None:
+    exact(kind, tmp_path, 60, range(1, 60), workers, accumulate)
 
 
 # ---- Killed
