@@ -40,7 +40,7 @@ def model(**net: Any) -> Denoiser:
 
 
 MLP = {"name": "mlp", "width": 30, "blocks": 2}
-UNET = {"name": "unet", "width": 8, "multipliers": [1, 2], "blocks": 1, "head": 4, "groups": 4, "dropout": 0.3}
+UNET = {"name": "unet", "width": 32, "multipliers": [1, 2], "blocks": 1, "head": 4, "groups": 4, "dropout": 0.3}
 NETS: list[dict[str, Any]] = [
     {**UNET, "recompute": True},
     {"name": "mp-unet", "width": 8, "multipliers": [1, 2], "blocks": 1, "head": 4, "dropout": 0.3},

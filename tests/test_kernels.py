@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from pellucid.nets import UNet
-from pellucid.nets.blocks import Norm
+from pellucid.nets.blocks import Silu
 from pellucid.nets.kernels import Conv2d, compiled, conv2d, norm
 from pellucid.nets.kernels.convolution import Convolution
 from pellucid.types import Context
@@ -230,20 +230,10 @@ def test_what_looks_through_a_function_sees_torchs(look: Any) -> None:
     torch.testing.assert_close(look(layers, x, v), look(torchs, x.detach(), v), rtol=1e-4, atol=1e-4)
 
 
-class Layers(torch.nn.Module):
-    """A convolution and a normalisation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = Conv2d(64, 64, 3, padding=1), Norm(8, 64)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm.silu(self.conv(x))
-
-
 @pytest.mark.filterwarnings("ignore")  # of all that a trace takes as given
 def test_what_is_traced_can_be_kept(tmp_path: Path) -> None:
-    (x, _, v), net = large(), Layers().requires_grad_(False)
+    x, _, v = large()
+    net = torch.nn.Sequential(Conv2d(64, 64, 3, padding=1), Silu(8, 64)).requires_grad_(False)
     torch.jit.save(torch.jit.trace(net, x), tmp_path / "net")
     torch.testing.assert_close(torch.jit.load(tmp_path / "net")(v), net(v), rtol=1e-4, atol=1e-5)
 

@@ -18,7 +18,7 @@ from pellucid import checkpoint
 from pellucid.denoiser import Denoiser, seeded
 from pellucid.errors import PellucidError
 from pellucid.nets import MLP, Network, dit, magnitude, registry
-from pellucid.nets.blocks import Add, Attention, ResBlock, Scale, Style, grow, grow_conv, shrink
+from pellucid.nets.blocks import Add, Attention, Norm, ResBlock, Scale, Style, grow, grow_conv, shrink
 from pellucid.nets.dropout import Dropout, coins, dropping, mix
 from pellucid.nets.features import Fourier, Hearing, Sinusoidal
 from pellucid.types import Context
@@ -318,9 +318,9 @@ def test_blocks_hear_by_addition_or_by_scale_and_shift() -> None:
     h, e = torch.randn(2, 8, 4, 4, generator=generator()), torch.randn(2, 12, generator=generator(1))
     add, scale = awake(Add(STYLE, 8)), awake(Scale(STYLE, 8))
     shift = add.project(e)[:, :, None, None]
-    torch.testing.assert_close(add(h.clone(), e), F.silu(add.norm(h + shift)))
+    torch.testing.assert_close(add(h.clone(), e), F.silu(Norm.forward(add.norm, h + shift)))
     gamma, beta = scale.project(e)[:, :, None, None].split(8, dim=1)
-    torch.testing.assert_close(scale(h, e), F.silu((1 + gamma) * scale.norm(h) + beta))
+    torch.testing.assert_close(scale(h, e), F.silu((1 + gamma) * Norm.forward(scale.norm, h) + beta))
 
 
 def test_hearing_is_linear_in_the_context() -> None:

@@ -45,11 +45,11 @@ class Style:
         """A convolution that keeps the sides, or with stride 2 halves them, rounding up."""
         return CONV[self.dims](start, end, size, stride, padding=size // 2)
 
-    def norm(self, channels: int) -> "Norm":
-        """Group normalisation."""
+    def norm(self, kind: type["Norm"], channels: int) -> "Norm":
+        """Group normalisation, or one with silu after it."""
         if channels % self.groups:
             raise PellucidError(f"groups is {self.groups}, which does not divide {channels} channels; give a divisor.")
-        return Norm(self.groups, channels)
+        return kind(self.groups, channels)
 
 
 class Norm(nn.GroupNorm):
@@ -58,15 +58,18 @@ class Norm(nn.GroupNorm):
     def forward(self, h: Tensor) -> Tensor:
         return super().forward(h.to(self.weight.dtype)).to(h.dtype)
 
-    def silu(self, h: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
-        """silu((1 + gamma) norm(h) + beta), with gamma and beta [n, c] or none."""
+
+class Silu(Norm):
+    """silu((1 + gamma) norm(h) + beta), with gamma and beta [n, c] or none."""
+
+    def forward(self, h: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
         if norm.suits(h, self.weight):
             a: Tensor = self.weight
             b: Tensor = self.bias
             if gamma is not None and beta is not None:
                 a, b = a * (1 + gamma), torch.addcmul(beta, b, 1 + gamma)
             return norm.silu(h, self.num_groups, a, b, self.eps)
-        y = self(h)
+        y = super().forward(h)
         if gamma is not None and beta is not None:
             y = torch.addcmul(_over(h, beta), y, 1 + _over(h, gamma))
         return F.silu(y)
@@ -105,10 +108,11 @@ class Add(nn.Module):
     def __init__(self, style: Style, channels: int) -> None:
         super().__init__()
         self.project = nn.Linear(style.heard, channels)
-        self.norm = style.norm(channels)
+        self.norm = style.norm(Silu, channels)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
-        return self.norm.silu(h.add_(_over(h, self.project(e))))
+        y: Tensor = self.norm(h.add_(_over(h, self.project(e))))
+        return y
 
 
 class Scale(nn.Module):
@@ -117,10 +121,11 @@ class Scale(nn.Module):
     def __init__(self, style: Style, channels: int) -> None:
         super().__init__()
         self.project = nn.Linear(style.heard, 2 * channels)
-        self.norm = style.norm(channels)
+        self.norm = style.norm(Silu, channels)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
-        return self.norm.silu(h, *self.project(e).chunk(2, dim=1))
+        y: Tensor = self.norm(h, *self.project(e).chunk(2, dim=1))
+        return y
 
 
 def _over(h: Tensor, e: Tensor) -> Tensor:
@@ -135,7 +140,7 @@ class Residual(nn.Module):
 
     def __init__(self, style: Style, start: int, end: int) -> None:
         super().__init__()
-        self.norm = style.norm(start)
+        self.norm = style.norm(Silu, start)
         self.conv1 = style.conv(start, end)
         self.hear = HEAR[style.fed](style, end)
         self.dropout = Dropout(style.dropout)
@@ -144,7 +149,8 @@ class Residual(nn.Module):
 
     def enter(self, h: Tensor) -> Tensor:
         """silu(norm(h))."""
-        return self.norm.silu(h)
+        y: Tensor = self.norm(h)
+        return y
 
     def leave(self, h: Tensor, inner: Tensor, e: Tensor) -> Tensor:
         """S h + C_2 drop(hear(inner, e))."""
@@ -208,7 +214,7 @@ class Attention(nn.Module):
         if channels % style.head:
             raise PellucidError(f"head is {style.head}, which does not divide {channels} channels; give a divisor.")
         self.head = style.head
-        self.norm = style.norm(channels)
+        self.norm = style.norm(Norm, channels)
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels, bias=False)  # a bias would cancel in the softmax
         self.value = nn.Linear(channels, channels)

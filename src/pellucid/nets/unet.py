@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import PellucidError
 from ..types import Batch, Context
 from .base import RUN, Network, at_least, drops, joined, registry, zero
-from .blocks import Attention, Down, DownBlock, Fed, ResBlock, Style, Up, UpBlock
+from .blocks import Attention, Down, DownBlock, Fed, ResBlock, Silu, Style, Up, UpBlock
 from .features import Hearing, Kind
 
 LAYOUT = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d}
@@ -117,7 +117,7 @@ class UNet(Network):
                 stage = Stage(style, h + kept.pop(), m * width, attends[level])
                 self.up.append(Join(stage, up(style, h) if grows else None))
                 h = m * width
-        self.norm = style.norm(h)
+        self.norm = style.norm(Silu, h)
         self.leave = zero(style.conv(h, out))
         self.layout = LAYOUT[style.dims]
         self.to(memory_format=self.layout)  # type: ignore[call-overload]
@@ -132,7 +132,7 @@ class UNet(Network):
         h = self.run(self.middle, self.run(self.attend, h, e), e)
         for join in self.up:
             h = self.run(join, h, e, kept.pop())
-        return self.leave(self.norm.silu(h))
+        return self.leave(self.norm(h))
 
 
 def attending(shape: tuple[int, ...], levels: int, attention: int | Sequence[int]) -> list[bool]:
