@@ -420,6 +420,9 @@ MUTANTS: dict[str, tuple[str, list[str]]] = {
             "        if ⟦torch.is_grad_enabled()→False⟧:",
             "weight.shape[⟦1 if turned else 0→0⟧]\n    x, weight = x.contiguous(memory_format=LAST)",
             "return ⟦2 * 9→2⟧ * math.prod(x)",
+            "0 ⟦< min(len(x), into, out)→⟧",
+            "bias.shape == (out,) ⟦and plain(x, weight, bias)→⟧",
+            "bias is None else ⟦bias.shape == (out,) and→⟧ plain",
         ],
     ),
     "nets/kernels/norm.py": (

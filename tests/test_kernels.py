@@ -46,7 +46,7 @@ def differentiated(f: Callable[..., Tensor], g: Tensor, *given: Tensor) -> list[
     return [y.detach(), *torch.autograd.grad(y, leaves, g)]
 
 
-def definition(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def definition(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(x, weight, bias, padding=1)
 
 
@@ -196,6 +196,20 @@ def test_derivatives_have_derivatives() -> None:
     found = penalty(Convolution.apply, ours, *given)
     for f, e in zip(found, penalty(definition, normal, *(v.double() for v in given)), strict=True):
         assert (f - e).abs().max() <= 1e4 * EPS * e.abs().max()
+
+
+def test_derivatives_by_the_input_alone_have_derivatives() -> None:
+    """As where the weights are frozen."""
+    x, weight = torch.randn(2, 32, 8, 8, generator=generator()), torch.randn(32, 32, 3, 3, generator=generator(1)) / 20
+
+    def twice(conv: Any, normed: Any, x: Tensor, weight: Tensor) -> Tensor:
+        x.requires_grad_()
+        a, b = weight[0, :, 0, 0], weight[1, :, 0, 0]
+        (first,) = torch.autograd.grad(normed(conv(x, weight, None), a, b).square().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    expected = twice(definition, normal, x.double(), weight.double())
+    assert (twice(Convolution.apply, ours, x, weight) - expected).abs().max() <= 1e4 * EPS * expected.abs().max()
 
 
 def large() -> tuple[Tensor, Tensor, Tensor]:
