@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch import distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, distribute_tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -250,6 +253,17 @@ def test_what_is_traced_can_be_kept(tmp_path: Path) -> None:
     net = torch.nn.Sequential(Conv2d(64, 64, 3, padding=1), Silu(8, 64)).requires_grad_(False)
     torch.jit.save(torch.jit.trace(net, x), tmp_path / "net")
     torch.testing.assert_close(torch.jit.load(tmp_path / "net")(v), net(v), rtol=1e-4, atol=1e-5)
+
+
+def test_of_tensors_that_are_shared_out_convolutions_are_torchs() -> None:
+    x, weight, _ = large()
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        y = conv2d(*(distribute_tensor(t, mesh, [Replicate()]) for t in (x, weight)), padding=1)
+        torch.testing.assert_close(y.full_tensor(), F.conv2d(x, weight, padding=1))
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_bias_that_is_none_is_refused_as_torch_does() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ... import files
 from ...errors import PellucidError
@@ -82,9 +83,10 @@ def function(held: Any, name: str, *kinds: type) -> Any:
 
 
 def plain(*tensors: Tensor) -> bool:
-    """Whether these are float32 on a CPU, and nothing looks through them: no compiler, autocast or transform."""
+    """Whether these are whole float32 on a CPU, and nothing looks through them: no compiler, autocast or transform."""
     return (
         all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
+        and not any(map(is_traceable_wrapper_subclass, tensors))
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
