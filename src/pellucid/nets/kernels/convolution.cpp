@@ -146,7 +146,7 @@ extern "C" void pellucid_convolve(const float* x, const float* weight, const flo
   weigh(weight, u, in, out, turned, threads);
   Map from{n, h, w, in}, to{n, h, w, out};
   long tiles = from.tiles(), most = chunk(in);
-#pragma omp parallel for num_threads(threads) schedule(static)
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
   for (long begin = 0; begin < tiles; begin += most) {
     long count = std::min(most, tiles - begin);
     float *zeros = memory + omp_get_thread_num() * share(in), *v = zeros + in, *m = v + 16 * most * in;
