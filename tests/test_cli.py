@@ -373,23 +373,31 @@ def test_an_edited_recipe_or_fewer_steps_do_not_change_a_run(runs: Path, pelluci
     assert answer.code == 2 and "without its recipe.toml" in answer.err
 
 
-def test_a_run_is_judged_by_what_it_was_trained_on_whatever_its_recipe_says_since(
-    runs: Path, pellucid: Command, tmp_path: Path
-) -> None:
-    """And so is one of its checkpoints, which has no recipe beside it."""
-    run, told = shutil.copytree(runs / "toy-2d", tmp_path / "run"), []
-    likelihood = ["-n", 3, "--kind", "flow", "--flow-steps", 1, "--json"]
-    evaluation = ["-n", 20, "--features", "values", "--json", "--out", tmp_path / "found"]
+def judged(run: Path, pellucid: Command, *words: object) -> None:
+    """The same is said of a run, of its checkpoint, which has no recipe beside it, and of it with another recipe."""
+    told = []
     for place in (run, checkpoint.folders(run)[0], run):
-        said = [pellucid(word, place, *rest) for word, rest in (("likelihood", likelihood), ("evaluate", evaluation))]
-        assert not any(each.code for each in said), said
-        nats, figures = (json.loads(each.out)["rows"] for each in said)
-        told.append((nats[0]["nats"], figures))
+        said = pellucid(words[0], place, *words[1:], "--json")
+        assert not said.code, said
+        told.append([row.get("nats", row) for row in json.loads(said.out)["rows"]])
         (run / "recipe.toml").write_text('name = "run"\n[data]\nsource = "checkerboard"\n[train]\nsteps = 3\n')
     assert told[0] == told[1] == told[2]
+
+
+def test_a_run_is_judged_by_what_it_was_trained_on(runs: Path, pellucid: Command, tmp_path: Path) -> None:
+    run = shutil.copytree(runs / "toy-2d", tmp_path / "run")
+    judged(run, pellucid, "likelihood", "-n", 3, "--kind", "flow", "--flow-steps", 1)
+
+
+@pytest.mark.soak
+def test_it_is_measured_and_explained_so_too_and_nothing_is_put_into_a_checkpoint(
+    runs: Path, pellucid: Command, tmp_path: Path
+) -> None:
+    run = shutil.copytree(runs / "toy-2d", tmp_path / "run")
+    judged(run, pellucid, "evaluate", "-n", 20, "--features", "values", "--out", tmp_path / "found")
     newest, before = checkpoint.folders(run)[0], files(run)
     assert pellucid("explain", newest).code == 0 and pellucid("evaluate", newest, "-n", 20).code == 0
-    assert files(run) == before and Path("toy-2d-explained/report.html").exists()  # nothing is put into a checkpoint
+    assert files(run) == before and Path("toy-2d-explained/report.html").exists()
     assert Path(f"{newest.name}-evaluated/evaluation.json").exists()
 
 
