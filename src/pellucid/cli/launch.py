@@ -3,7 +3,6 @@
 import ctypes
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -52,7 +51,9 @@ def is_launched() -> bool:
 def follow() -> None:
     """From here on the end of the launcher, however it comes, tells this process to stop."""
     if is_launched() and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        from ..training.signals import ENDED
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ENDED)
 
 
 @contextmanager

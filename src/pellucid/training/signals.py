@@ -13,6 +13,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 NUMBERS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
+ENDED = getattr(signal, "SIGUSR2", signal.SIGTERM)
+"""What the end of a launcher says: perhaps more than once, as each of its threads may end for itself."""
 
 
 class Stopped(SystemExit):
@@ -52,7 +54,7 @@ class Ear:
     def hear(self, number: int, frame: FrameType | None) -> None:
         """The handler."""
         first, self.heard = self.heard is None, signal.Signals(number).name
-        for other in self.numbers:
+        for other in self.numbers if number != ENDED else ():
             signal.signal(other, signal.SIG_DFL)
         if first and self._drops:
             raise Told
@@ -63,7 +65,7 @@ def listening() -> Iterator[Ear]:
     """Inside, signals that say stop are heard, where they can be: in the main thread. One that is ignored stays so."""
     ear, before = Ear(), {}
     if threading.current_thread() is threading.main_thread():
-        before = {n: handler for n in NUMBERS if (handler := signal.getsignal(n)) is not signal.SIG_IGN}
+        before = {n: handler for n in {*NUMBERS, ENDED} if (handler := signal.getsignal(n)) is not signal.SIG_IGN}
     ear.numbers = list(before)
     try:
         for number in before:
